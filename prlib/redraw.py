@@ -1,0 +1,221 @@
+"""The method: pixels redrawn at random within the colour range that tiny perceptrons sort them into.
+
+A Pixel Redrawn (PR) model is a perceptron with one input, the pixel, and one output per colour range (paper,
+Section 2.1, Fig. 3). Each output is a line in the pixel's value, so its arg-max is a staircase: it is found once,
+exactly, and redrawing compares pixels with thresholds instead of evaluating perceptrons.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
+"""The released code's colour ranges, for every dataset."""
+
+
+class PixelRedraw(nn.Module):
+    """Redraw every pixel of an image at random in the colour range of one of k PR models (paper, Section 2).
+
+    ``redraw(images, generator)`` maps float images N×C×H×W in [0, 1] to redrawn images of the same shape and type.
+
+    Args:
+        weight, bias: k×n, the k perceptrons' n lines: the logit of colour j at pixel x is weight[j] * x + bias[j].
+        ranges: n×2, lowest and highest redrawn value of each colour.
+        choice: which model redraws a pixel: "pixel" draws one of the k for each value of each channel
+            (paper, Section 2.2), "image" one for each image (the released code).
+        decimals: redrawn values are rounded to this many decimals (2 in the released code); None leaves them.
+
+    Raises:
+        ValueError: shapes that do not fit, ranges outside [0, 1] or finer than ``decimals``, an unknown choice.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ranges: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        ranges: Sequence[Sequence[float]] | Tensor = RANGES,
+        choice: str = "pixel",
+        decimals: int | None = 2,
+    ) -> None:
+        super().__init__()
+        ranges = torch.as_tensor(ranges, dtype=torch.float64)
+        _check_ranges(ranges, decimals)
+        if weight.ndim != 2 or weight.shape != bias.shape or weight.shape[1] != len(ranges):
+            raise ValueError(
+                f"weight and bias must both be k×{len(ranges)}, one column per colour range; "
+                f"got {tuple(weight.shape)} and {tuple(bias.shape)}"
+            )
+        if choice not in ("pixel", "image"):
+            raise ValueError(f'choice must be "pixel" or "image"; got {choice!r}')
+        self.choice, self.decimals = choice, decimals
+        self.register_buffer("weight", weight.double())
+        self.register_buffer("bias", bias.double())
+        self.register_buffer("ranges", ranges)
+
+    @classmethod
+    def fit(
+        cls,
+        k: int = 1,
+        steps: int | tuple[int, int] = 5000,
+        init: str = "zeros",
+        ranges: Sequence[Sequence[float]] = RANGES,
+        seed: int = 0,
+        choice: str = "pixel",
+        decimals: int | None = 2,
+    ) -> "PixelRedraw":
+        """Train k PR models on random pixels (paper, Algorithm 1, line 4; details from the released code).
+
+        Every step shows each model 100 uniform pixels, each labelled with a colour drawn uniformly from those whose
+        range holds it, and descends the softmax cross-entropy by plain SGD with learning rate 0.1.
+
+        Args:
+            k: number of models.
+            steps: training steps of every model, or (low, high): each model stops after its own number of steps,
+                drawn uniformly from [low, high), so that some are only partially converged (Section 2.2).
+            init: "zeros", or "normal" for weights and biases drawn from normal(0, 1).
+            seed: of all the randomness of this fit.
+        """
+        low, high = (steps, steps + 1) if isinstance(steps, int) else steps
+        if k < 1 or not 0 <= low < high:
+            raise ValueError(f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}")
+        if init not in ("zeros", "normal"):
+            raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
+        bounds = torch.as_tensor(ranges, dtype=torch.float64)
+        _check_ranges(bounds, decimals)
+        generator = torch.Generator().manual_seed(seed)
+        shape = (2, k, len(bounds))  # weights and biases
+        line = torch.zeros(shape).double() if init == "zeros" else torch.randn(shape, generator=generator).double()
+        last = torch.randint(low, high, (k, 1), generator=generator)
+        for step in range(int(last.max())):
+            pixels, targets = _random_examples(k, 100, bounds, generator)
+            error = torch.softmax(pixels[..., None] * line[0][:, None] + line[1][:, None], dim=-1) - targets
+            gradient = torch.stack([(error * pixels[..., None]).mean(1), error.mean(1)])
+            line -= 0.1 * gradient * (step < last)
+        return cls(line[0], line[1], bounds, choice, decimals)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """k×(n-1) float64: where each model's colour changes, exactly; equal where a colour never wins.
+
+        A pixel x has the colour ``colours[i]``, i being the number of thresholds below x; a pixel that lies exactly
+        on a threshold keeps the lower colour. A threshold outside [0, 1] is one that no pixel crosses.
+        """
+        return self._staircase()[0]
+
+    @property
+    def colours(self) -> Tensor:
+        """k×n: the colours of each model from black to white; 0, 1, …, n-1 for every model that has learnt anything."""
+        return self._staircase()[1]
+
+    def _staircase(self) -> tuple[Tensor, Tensor]:
+        # The arg-max of lines is their upper envelope, whose slopes increase. Between the lines of lower and of higher
+        # slope there is one boundary: the first x at which every lower line is beaten by some higher one.
+        order = self.weight.argsort(dim=1, stable=True)
+        slope, height = self.weight.gather(1, order), self.bias.gather(1, order)
+        run = slope[:, None, :] - slope[:, :, None]  # k × lower × higher, never negative for higher ones
+        rise = height[:, :, None] - height[:, None, :]
+        parallel = torch.where(rise < 0, -torch.inf, torch.inf)
+        crossing = torch.where(run > 0, rise / run.clamp_min(torch.finfo(run.dtype).tiny), parallel)
+        n = len(self.ranges)
+        boundaries = [crossing[:, :i, i:].amin(2).amax(1) for i in range(1, n)]
+        return torch.stack(boundaries, dim=1), order
+
+    def sort(self, images: Tensor, models: Tensor | int = 0) -> Tensor:
+        """The colour of every pixel, int64 of the images' shape, as ``models`` (one of the k for each pixel) see it."""
+        below = _rounded_down(self.thresholds, images.dtype).to(images.device)
+        colours = self.colours.to(images.device)
+        if isinstance(models, int):
+            return colours[models][torch.bucketize(images, below[models].contiguous())]
+        rank = sum((images > edge[models]).long() for edge in below.T)
+        return colours[models, rank]
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Redraw images (float N×C×H×W in [0, 1]); raises ValueError for anything else. See the class."""
+        check_images(images)
+        k, device = len(self.weight), images.device
+        models: Tensor | int = 0
+        if k > 1:
+            shape = images.shape if self.choice == "pixel" else (len(images), 1, 1, 1)
+            models = torch.randint(k, shape, generator=generator, device=device).expand(images.shape)
+        low, high = self.ranges.to(device, torch.float32)[self.sort(images, models)].unbind(-1)
+        redrawn = low + (high - low) * torch.rand(images.shape, generator=generator, device=device)
+        if self.decimals is not None:
+            redrawn = (redrawn * 10**self.decimals).round_() / 10**self.decimals
+        return redrawn.to(images.dtype)
+
+    def save(self, path: Path) -> None:
+        """Write the models to a safetensors file; ``PixelRedraw.load`` reads it back."""
+        save_file(self.state_dict(), path, {"choice": self.choice, "decimals": str(self.decimals)})
+
+    @classmethod
+    def load(cls, path: Path) -> "PixelRedraw":
+        """Read models that ``save`` wrote."""
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in ("weight", "bias", "ranges")}
+        decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
+        return cls(**tensors, choice=meta["choice"], decimals=decimals)
+
+
+class GaussianNoise(nn.Module):
+    """The paper's rival (Section 4.4): add normal noise of ``std``, itself clipped to [-1, 1], then clip to [0, 1].
+
+    ``noise(images, generator)`` has the call shape of ``PixelRedraw``. The paper gives no standard deviation; 1 is
+    our reading of its sentence.
+    """
+
+    def __init__(self, std: float = 1.0) -> None:
+        super().__init__()
+        if not std > 0:
+            raise ValueError(f"std must be positive; got {std}")
+        self.std = std
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Add noise to images (float N×C×H×W in [0, 1]); raises ValueError for anything else."""
+        check_images(images)
+        noise = self.std * torch.randn(images.shape, generator=generator, device=images.device)
+        return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
+
+
+def check_images(images: Tensor) -> None:
+    """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
+    if images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
+
+
+def _random_examples(k: int, n: int, bounds: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    pixels = torch.rand(k, n, generator=generator, dtype=torch.float64)
+    holds = (bounds[:, 0] <= pixels[..., None]) & (pixels[..., None] <= bounds[:, 1])
+    lottery = torch.rand(holds.shape, generator=generator) * holds
+    return pixels, nn.functional.one_hot(lottery.argmax(-1), len(bounds)).double()
+
+
+def _check_ranges(ranges: Tensor, decimals: int | None) -> None:
+    if ranges.ndim != 2 or ranges.shape[1] != 2 or len(ranges) < 2:
+        raise ValueError(f"ranges must be at least two pairs (low, high); got {ranges.tolist()}")
+    low, high = ranges.T
+    if not bool(((low >= 0) & (low < high) & (high <= 1)).all()):
+        raise ValueError(f"every range must satisfy 0 <= low < high <= 1; got {ranges.tolist()}")
+    reach = high.cummax(0).values
+    if low[0] > 0 or reach[-1] < 1 or bool((low[1:] > reach[:-1]).any()):
+        raise ValueError(f"ranges must be in order and cover [0, 1] without a gap; got {ranges.tolist()}")
+    if decimals is not None and not torch.allclose(ranges, (ranges * 10**decimals).round() / 10**decimals):
+        raise ValueError(f"ranges must have at most decimals={decimals} decimals; got {ranges.tolist()}")
+
+
+def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
+    # x > t holds for x in a short format exactly when x > the largest number of that format not above t.
+    short = values.to(dtype)
+    return torch.where(short > values, short.nextafter(torch.full_like(short, -torch.inf)), short)
