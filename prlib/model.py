@@ -19,9 +19,17 @@ class PaperCNN(nn.Sequential):
         seed: of the initial weights.
     """
 
+    trained_on: str | None = None
+    """Where the training images came from ("full", "sample"), once loaded from a snapshot; None if not known."""
+
+    seconds: float = 0.0
+    """What the training took, likewise."""
+
     def __init__(self, channels: int = 1, size: int = 28, init: str = "normal", seed: int = 0) -> None:
         if channels < 1 or size < 28 or size % 2:
-            raise ValueError(f"channels must be positive, size even and at least 28; got {channels} and {size}")
+            raise ValueError(
+                f"channels must be positive, size even and at least 28; got {channels} and {size}"
+            )
         if init not in ("normal", "glorot"):
             raise ValueError(f'init must be "normal" or "glorot"; got {init!r}')
         self.channels, self.size = channels, size

@@ -8,6 +8,7 @@ exactly, and redrawing compares pixels with thresholds instead of evaluating per
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -85,21 +86,24 @@ class PixelRedraw(nn.Module):
         """
         low, high = (steps, steps + 1) if isinstance(steps, int) else steps
         if k < 1 or not 0 <= low < high:
-            raise ValueError(f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}")
+            raise ValueError(
+                f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}"
+            )
         if init not in ("zeros", "normal"):
             raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
         bounds = torch.as_tensor(ranges, dtype=torch.float64)
         _check_ranges(bounds, decimals)
-        generator = torch.Generator().manual_seed(seed)
-        shape = (2, k, len(bounds))  # weights and biases
-        line = torch.zeros(shape).double() if init == "zeros" else torch.randn(shape, generator=generator).double()
-        last = torch.randint(low, high, (k, 1), generator=generator)
-        for step in range(int(last.max())):
-            pixels, targets = _random_examples(k, 100, bounds, generator)
-            error = torch.softmax(pixels[..., None] * line[0][:, None] + line[1][:, None], dim=-1) - targets
-            gradient = torch.stack([(error * pixels[..., None]).mean(1), error.mean(1)])
-            line -= 0.1 * gradient * (step < last)
-        return cls(line[0], line[1], bounds, choice, decimals)
+        # NumPy, since on arrays this small PyTorch spends its time in overhead and thread barriers.
+        rng = np.random.default_rng(seed)
+        line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
+        last = rng.integers(low, high, (k, 1))
+        for step in range(last.max()):
+            pixels, targets = _random_examples(k, 100, bounds.numpy(), rng)
+            odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
+            error = odds / odds.sum(2, keepdims=True) - targets
+            line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
+        weight, bias = torch.from_numpy(line)
+        return cls(weight, bias, bounds, choice, decimals)
 
     @property
     def thresholds(self) -> Tensor:
@@ -133,7 +137,7 @@ class PixelRedraw(nn.Module):
         below = _rounded_down(self.thresholds, images.dtype).to(images.device)
         colours = self.colours.to(images.device)
         if isinstance(models, int):
-            return colours[models][torch.bucketize(images, below[models].contiguous())]
+            return colours[models][torch.bucketize(images.contiguous(), below[models].contiguous())]
         rank = sum((images > edge[models]).long() for edge in below.T)
         return colours[models, rank]
 
@@ -188,18 +192,22 @@ class GaussianNoise(nn.Module):
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN."""
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
+        raise ValueError(
+            f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}"
+        )
     if images.numel():
         low, high = (float(value) for value in images.aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
 
 
-def _random_examples(k: int, n: int, bounds: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    pixels = torch.rand(k, n, generator=generator, dtype=torch.float64)
-    holds = (bounds[:, 0] <= pixels[..., None]) & (pixels[..., None] <= bounds[:, 1])
-    lottery = torch.rand(holds.shape, generator=generator) * holds
-    return pixels, nn.functional.one_hot(lottery.argmax(-1), len(bounds)).double()
+def _random_examples(
+    k: int, n: int, bounds: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels k×n×1 and their one-hot labels k×n×colours, drawn among the colours whose range holds the pixel."""
+    pixels = rng.random((k, n, 1))
+    lottery = rng.random((k, n, len(bounds))) * ((bounds[:, 0] <= pixels) & (pixels <= bounds[:, 1]))
+    return pixels, lottery == lottery.max(2, keepdims=True)
 
 
 def _check_ranges(ranges: Tensor, decimals: int | None) -> None:

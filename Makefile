@@ -1,0 +1,58 @@
+# The two commands are `make reproduce` and `make test`; `make help` lists the rest.
+PROFILE ?= sample
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --nolock --rerun-incomplete \
+  --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) --
+
+.DEFAULT_GOAL := help
+.PHONY: help setup plan reproduce test lint book clean distclean audit
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PROFILE=sample (default) | published | paper     CORES=$(CORES)"
+
+setup: $(READY) ## make the virtual environment (.venv)
+
+$(READY): requirements.txt requirements-nodeps.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	@echo "Setting up .venv (2 GB, some minutes the first time) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-nodeps.txt --editable .
+	@touch $@
+
+plan: $(READY) ## say what `make reproduce` would run, how long it takes and how much disk
+	@$(BIN)/python -m prlib list --profile $(PROFILE)
+
+reproduce: plan ## run the profile's experiments, execute the chapters, render the site
+	@$(SNAKEMAKE) site
+	@echo "The book is at _build/html/index.html"
+
+test: lint ## pass every check and test
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval-lax book
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+book: $(READY) ## render the site from the committed notebooks and records, without running anything
+	workflow/render book .
+	@echo "The book is at _build/html/index.html"
+
+audit: $(READY) ## look the dependencies up in the database of known vulnerabilities (needs a network)
+	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit
+	_build/audit/bin/pip-audit --no-deps --requirement requirements.txt --requirement requirements-nodeps.txt
+
+clean: ## remove what runs have made, but neither .venv nor committed records
+	rm -rf _build .snakemake results/sample results/paper results/custom results/published/weights
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv *.egg-info

@@ -1,0 +1,144 @@
+"""The command line: ``python -m prlib run | list | show | verify``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from prlib.cases import wilson
+from prlib.estimate import describe_plan
+from prlib.experiment import Experiment, Record, to_json
+from prlib.profiles import PROFILES, Parameters
+from prlib.run import run, verify
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. Mistakes in the arguments end in one sentence and status 2."""
+    options = _parser().parse_args(arguments)
+    names = ("profile", "datasets", "seeds", "epochs", "n_train", "n_test")
+    try:
+        parameters = Parameters(**{name: getattr(options, name) for name in names})
+        experiments = [e for e in parameters.experiments() if options.only in e.name]
+        if options.only and not experiments:
+            raise ValueError(
+                f"no experiment of profile {parameters.profile} has {options.only!r} in its name"
+            )
+        return int(options.command(options, parameters, experiments))
+    except (ValueError, OSError) as error:
+        print(f"prlib: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    for number, experiment in enumerate(experiments, start=1):
+        print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
+        record = run(
+            experiment, parameters.store, options.device, options.progress, options.recompute, options.data
+        )
+        _print_cells(record)
+    return 0
+
+
+def _list(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    if options.names:
+        for experiment in experiments:
+            print("ready" if parameters.store.is_current(experiment) else "to-do", experiment.name)
+    else:
+        print(describe_plan(parameters, experiments))
+    return 0
+
+
+def _show(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    for record in _stored(parameters, experiments):
+        if options.json:
+            print(json.dumps(to_json(record), indent=1))
+        else:
+            print(record.experiment.name + (" (stale)" if record.stale else ""))
+            _print_cells(record)
+    return 0
+
+
+def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    status = 0
+    for record in _stored(parameters, experiments):
+        agreeing, judged = verify(record, parameters.store, options.images, options.data)
+        share = agreeing / judged
+        status |= share < options.least
+        print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
+    return status
+
+
+def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
+    records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
+    if not records:
+        raise FileNotFoundError(
+            f"no record is in {parameters.store.root} yet; `python -m prlib run` measures them"
+        )
+    return records
+
+
+def _print_cells(record: Record) -> None:
+    for cell in record.cells:
+        accuracy = wilson(cell.correct, cell.total)
+        print(
+            f"  epoch {cell.epoch:4d}, tested with {cell.tested_with:9s} "
+            f"accuracy {accuracy.value:.4f}  95% interval [{accuracy.low:.4f}, {accuracy.high:.4f}]  n = {cell.total}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("only", nargs="?", default="", help="only experiments whose name contains this text")
+    which.add_argument(
+        "--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)"
+    )
+    which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
+    which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
+    which.add_argument(
+        "--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's"
+    )
+    which.add_argument("--n-train", type=int, metavar="N", help="training images, instead of the profile's")
+    which.add_argument("--n-test", type=int, metavar="N", help="test images, instead of the profile's")
+    which.add_argument(
+        "--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)"
+    )
+
+    parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "run", parents=[which], help="measure what is missing (an interrupted run goes on)"
+    )
+    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    bars = "bar" if sys.stderr.isatty() else "lines"
+    command.add_argument(
+        "--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)"
+    )
+    command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
+    )
+    command.add_argument("--names", action="store_true", help="a line each: ready or to-do, and the name")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")
+    command.add_argument("--json", action="store_true", help="the whole records")
+    command.set_defaults(command=_show)
+
+    command = commands.add_parser(
+        "verify", parents=[which], help="judge stored weights again and compare with the records"
+    )
+    command.add_argument(
+        "--images", type=int, default=1000, metavar="N", help="test images (default: %(default)s)"
+    )
+    command.add_argument(
+        "--least", type=float, default=0.995, help="share that must agree (default: %(default)s)"
+    )
+    command.set_defaults(command=_verify)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,384 @@
+"""Attacks on a classifier: the paper's four (Section 3.2), and PGD with what random defences call for.
+
+Every attack is a function ``attack(model, images, labels=None, *, …)``. ``model`` is a module that returns
+logits N×K; ``images`` are float N×C×H×W in [0, 1], and so is what comes back; ``labels`` are int64 N, the classes
+to be driven away from, and None means the model's own predictions (no label leaking; Kurakin et al., 2017).
+
+The model is attacked in eval mode and left as found: its parameters, their ``grad`` and ``requires_grad``, the mode
+of every module. An image's result does not depend on the others in its batch; ``batch_size`` bounds how many the
+network sees at a time. Bad arguments raise a ValueError before anything is computed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import torch
+import torchattacks
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from prlib.redraw import check_images
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
+
+T = TypeVar("T")
+
+
+def fgsm(
+    model: nn.Module, images: Tensor, labels: Tensor | None = None, *, epsilon: float, batch_size: int = 128
+) -> Tensor:
+    """Fast gradient sign method: one step of ``epsilon`` (paper, Eq. 2; Goodfellow et al., 2014)."""
+    _check(images, labels, epsilon=epsilon, batch_size=batch_size)
+    attack = torchattacks.FGSM(model, eps=epsilon)
+    return torch.cat(_by_batch(attack, model, images, labels, batch_size))
+
+
+def bim(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    epsilon: float,
+    step_size: float = 0.05,
+    steps: int = 10,
+    batch_size: int = 128,
+) -> Tensor:
+    """Basic iterative method: steps along the gradient's sign, each clipped to the ε-ball (paper, Eq. 3).
+
+    The paper gives no step size; the defaults are the released code's (CleverHans'), larger than ε = 8/256.
+    """
+    _check(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+    attack = torchattacks.BIM(model, eps=epsilon, alpha=step_size, steps=steps)
+    return torch.cat(_by_batch(attack, model, images, labels, batch_size))
+
+
+def mim(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    epsilon: float,
+    step_size: float = 0.06,
+    steps: int = 10,
+    decay: float = 1.0,
+    norm: str = "sign",
+    batch_size: int = 128,
+) -> Tensor:
+    """Momentum iterative method, each step clipped to the ε-ball (paper, Eqs. 4 and 5; Dong et al., 2018).
+
+    A gradient joins the momentum divided by its mean absolute value, or as it is if that is zero. (Eq. 5's sum
+    instead of the mean would scale the momentum by a constant, which no step sees.)
+
+    Args:
+        norm: "sign" steps along the momentum's sign (the released code); "l2" along the momentum divided by its
+            L2 norm (Eq. 4 to the letter), ``step_size`` being the step's length.
+    """
+    _check(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, decay=decay, batch_size=batch_size)
+    if norm not in ("sign", "l2"):
+        raise ValueError(f'norm must be "sign" or "l2"; got {norm!r}')
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        adversarial, momentum = clean, torch.zeros_like(clean)
+        for _ in range(steps):
+            gradient = _loss_gradient(model, adversarial, targets)
+            momentum = decay * momentum + _divide(gradient, gradient.abs().mean((1, 2, 3), keepdim=True))
+            length = momentum.square().sum((1, 2, 3), keepdim=True).sqrt()
+            direction = momentum.sign() if norm == "sign" else _divide(momentum, length)
+            adversarial = _clip(adversarial + step_size * direction, clean, epsilon)
+        return adversarial
+
+    return torch.cat(_by_batch(attack, model, images, labels, batch_size))
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    generator: torch.Generator,
+    restarts: int = 1,
+    draws: int = 1,
+    preprocess: Transform | None = None,
+    batch_size: int = 128,
+) -> Tensor:
+    """Projected gradient descent in the ε-ball from random starts (Madry et al., 2018), through random defences.
+
+    Of an image's restarts the one that ends with the smallest margin is returned, judged on fresh draws.
+
+    Args:
+        generator: of the starts and of the defence's draws.
+        draws: a random defence is attacked in expectation: predictions, gradients and margins are means over so
+            many draws, tiled into one batch (EOT; Athalye et al., 2018).
+        preprocess: the random defence in front of the model, made differentiable by ``straight_through`` where it
+            is not so by itself. None if the model is random by itself, or nothing is.
+    """
+    _check(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+    _check(images, labels, restarts=restarts, draws=draws)
+    defended = _defended(model, preprocess, generator)
+
+    def mean_logits(inputs: Tensor) -> Tensor:
+        return defended(inputs.repeat(draws, 1, 1, 1)).view(draws, len(inputs), -1).mean(0)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        best, smallest = clean, clean.new_full((len(clean),), math.inf)
+        shape = (len(clean), restarts, *clean.shape[1:])  # an image's numbers come together, whatever the batch
+        uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=clean.dtype)
+        for start in uniform.to(clean.device).unbind(1):
+            adversarial = _clip(clean + epsilon * (2 * start - 1), clean, epsilon)
+            for _ in range(steps):
+                gradient = _loss_gradient(defended, adversarial, targets, draws)
+                adversarial = _clip(adversarial + step_size * gradient.sign(), clean, epsilon)
+            with torch.no_grad():
+                margin = _margin(mean_logits(adversarial), targets)
+            best = torch.where((margin < smallest)[:, None, None, None], adversarial, best)
+            smallest = smallest.minimum(margin)
+        return best
+
+    return torch.cat(_by_batch(attack, model, images, labels, max(1, batch_size // draws), mean_logits))
+
+
+def straight_through(preprocess: Transform) -> Transform:
+    """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
+
+    For random or non-differentiable preprocessors whose output stays near the input, such as a redraw.
+    """
+
+    def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            processed = preprocess(images, generator)
+        return processed + (images - images.detach())  # plus exactly zero
+
+    return wrapped
+
+
+def robust_probability(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int,
+    generator: torch.Generator,
+    preprocess: Transform | None = None,
+    batch_size: int = 128,
+) -> Tensor:
+    """How often a random defence classifies each image as its label, over fresh ``draws``: float N in [0, 1].
+
+    Success on one draw says little against a random defence, and less on a draw the attack has seen: the defence's
+    accuracy is the mean of this over the images. ``generator`` and ``preprocess`` are as for ``pgd``.
+    """
+    _check(images, labels, draws=draws, batch_size=batch_size)
+    defended = _defended(model, preprocess, generator)
+
+    @torch.no_grad()
+    def judge(batch: Tensor, targets: Tensor) -> Tensor:
+        correct = [defended(batch).argmax(1) == targets for _ in range(draws)]
+        return torch.stack(correct).float().mean(0)
+
+    return torch.cat(_by_batch(judge, model, images, labels, batch_size))
+
+
+def cw_l2(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    confidence: float = 0.0,
+    initial_const: float = 10.0,
+    binary_search_steps: int = 1,
+    max_steps: int = 1000,
+    learning_rate: float = 0.1,
+    batch_size: int = 128,
+) -> tuple[Tensor, Tensor]:
+    """Carlini & Wagner's L2 attack, untargeted: the smallest perturbation that fools the model (paper, Eq. 6).
+
+    Minimises ‖x' - x‖² + c · max(0, f(x') + ``confidence``) over w, where x' = (tanh(w) + 1) / 2 and f is the
+    label's logit minus the largest other (Carlini & Wagner, 2017, Section V). The defaults are the paper's setting.
+
+    Args:
+        confidence: by how much another logit must exceed the label's.
+        initial_const, binary_search_steps: each image's c starts at ``initial_const``; a further step halves the
+            interval between a c that failed and one that succeeded, or multiplies c by ten while none has.
+        max_steps, learning_rate: of Adam, for each c. An image stops earlier when it no longer gets closer.
+
+    Returns:
+        The closest successful images, N×C×H×W, and whether there is one, bool N. Where there is none the image is
+        the original. An original that is misclassified by more than ``confidence`` is a success as it is.
+    """
+    _check(images, labels, confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
+    _check(images, labels, binary_search_steps=binary_search_steps, max_steps=max_steps, batch_size=batch_size)
+
+    def attack(clean: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            success = _margin(model(clean), targets) < -confidence
+        best, rest = clean.clone(), (~success).nonzero().squeeze(1)
+        if len(rest):
+            best[rest], success[rest] = search(clean[rest], targets[rest])
+        return best, success
+
+    def search(clean: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        best, distance = clean, clean.new_full((len(clean),), math.inf)
+        low, high, const = torch.zeros_like(distance), distance, torch.full_like(distance, initial_const)
+        for _ in range(binary_search_steps):
+            found, length = _cw_descend(model, clean, targets, const, confidence, max_steps, learning_rate)
+            best = torch.where((length < distance)[:, None, None, None], found, best)
+            distance = distance.minimum(length)
+            low, high = torch.where(length.isinf(), const, low), torch.where(length.isinf(), high, const)
+            const = torch.where(high.isinf(), const * 10, (low + high) / 2)
+        return best, distance.isfinite()
+
+    adversarial, success = zip(*_by_batch(attack, model, images, labels, batch_size), strict=True)
+    return torch.cat(adversarial), torch.cat(success)
+
+
+def _cw_descend(
+    model: nn.Module,
+    clean: Tensor,
+    labels: Tensor,
+    const: Tensor,
+    confidence: float,
+    max_steps: int,
+    learning_rate: float,
+) -> tuple[Tensor, Tensor]:
+    """Adam (Kingma & Ba, 2015) for each image's c: the closest successes, and their squared distance or infinity."""
+    best, distance = clean.clone(), torch.full_like(const, math.inf)
+    row = torch.arange(len(clean), device=clean.device)
+    w = torch.atanh((2 * clean - 1) * 0.9999)  # black and white would lie at infinity, where gradients vanish
+    mean, square = torch.zeros_like(w), torch.zeros_like(w)
+    total, previous = torch.zeros_like(const), torch.full_like(const, math.inf)
+    window = max(10, math.ceil(max_steps / 10))
+    for step in range(1, max_steps + 1):
+        w.requires_grad_()
+        adversarial = (w.tanh() + 1) / 2
+        length = (adversarial - clean).square().sum((1, 2, 3))
+        excess = _margin(model(adversarial), labels) + confidence
+        loss = length + const * excess.clamp_min(0)
+        (gradient,) = torch.autograd.grad(loss.sum(), w)
+        with torch.no_grad():
+            closer = (excess < 0) & (length < distance[row])
+            best[row] = torch.where(closer[:, None, None, None], adversarial, best[row])
+            distance[row] = torch.where(closer, length, distance[row])
+            mean.lerp_(gradient, 0.1)
+            square.lerp_(gradient.square(), 0.001)
+            scale = (square / (1 - 0.999**step)).sqrt_() + 1e-8
+            w = w - learning_rate / (1 - 0.9**step) * mean / scale
+            total += loss
+        if step % window == 0:
+            # Single losses oscillate: compare their sums over windows. Close to the optimum the best image gains
+            # far less than the sum does, so a success stops early; a c is given up only when nothing moves.
+            moving = total < torch.where(distance[row].isfinite(), 0.97, 0.9999) * previous
+            state = (row, clean, labels, const, w, mean, square, total)
+            row, clean, labels, const, w, mean, square, previous = (values[moving] for values in state)
+            total = torch.zeros_like(previous)
+            if not len(row):
+                break
+    return best, distance
+
+
+def protocol(epsilon: float) -> dict[str, partial]:
+    """The attacks of the paper's tables and their named variants; each one's ``keywords`` are its parameters.
+
+    "fgsm", "bim", "mim" and "cw" are the default protocol: the paper, completed by its released code. Beside them:
+    steps of ε/4, MIM exactly as Eq. 4, and CW with the nine search steps of Carlini & Wagner (2017).
+    """
+    cw = partial(cw_l2, confidence=0.0, initial_const=10.0, max_steps=1000, learning_rate=0.1)
+    return {
+        "fgsm": partial(fgsm, epsilon=epsilon),
+        "bim": partial(bim, epsilon=epsilon, step_size=0.05, steps=10),
+        "bim-quarter": partial(bim, epsilon=epsilon, step_size=epsilon / 4, steps=10),
+        "mim": partial(mim, epsilon=epsilon, step_size=0.06, steps=10, decay=1.0, norm="sign"),
+        "mim-quarter": partial(mim, epsilon=epsilon, step_size=epsilon / 4, steps=10, decay=1.0, norm="sign"),
+        "mim-l2": partial(mim, epsilon=epsilon, step_size=0.06, steps=10, decay=1.0, norm="l2"),
+        "cw": partial(cw, binary_search_steps=1),
+        "cw-nine": partial(cw, binary_search_steps=9),
+    }
+
+
+def _by_batch(
+    attack: Callable[[Tensor, Tensor], T],
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    batch_size: int,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> list[T]:
+    """``attack(batch, labels)`` of every batch; labels not given are predicted from ``forward``'s logits."""
+    results, forward = [], forward or model
+    with _frozen(model):
+        for i in range(0, len(images), batch_size):
+            batch = images[i : i + batch_size].detach()
+            with torch.no_grad():
+                targets = forward(batch).argmax(1) if labels is None else labels[i : i + batch_size]
+            results.append(attack(batch, targets))
+    return results
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for parameters inside; afterwards every module and parameter is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval().requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def _defended(model: nn.Module, preprocess: Transform | None, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    return model if preprocess is None else lambda images: model(preprocess(images, generator))
+
+
+def _loss_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: int = 1) -> Tensor:
+    """Gradient of each image's cross-entropy, the mean over ``draws`` copies of it."""
+    images = images.detach().requires_grad_()
+    loss = cross_entropy(model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), reduction="sum") / draws
+    return torch.autograd.grad(loss, images)[0]
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit minus the largest other: negative when misclassified."""
+    index = labels[:, None]
+    return logits.gather(1, index).squeeze(1) - logits.scatter(1, index, -math.inf).amax(1)
+
+
+def _clip(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:
+    return adversarial.clamp(clean - epsilon, clean + epsilon).clamp(0, 1)
+
+
+def _divide(values: Tensor, size: Tensor) -> Tensor:
+    return values / torch.where(size > 0, size, 1)
+
+
+def _check(images: Tensor, labels: Tensor | None, **parameters: float) -> None:
+    """Raise a ValueError that names the first argument that is not allowed."""
+    for name, value in parameters.items():
+        number = isinstance(value, int | float)
+        if name == "epsilon":
+            allowed, holds = "a number from 0 to 1", number and 0 <= value <= 1
+        elif name in ("decay", "confidence"):
+            allowed, holds = "a number, not negative", number and 0 <= value < math.inf
+        elif name in ("step_size", "learning_rate", "initial_const"):
+            allowed, holds = "a positive number", number and 0 < value < math.inf
+        else:
+            allowed, holds = "a positive integer", isinstance(value, int) and value > 0
+        if not holds:
+            raise ValueError(f"{name} must be {allowed}; got {value!r}")
+    check_images(images)
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
+        raise ValueError(
+            f"labels must be int64, one for each of the {len(images)} images; "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if not len(images) or (labels is not None and labels.min() < 0):
+        raise ValueError("there must be at least one image, and labels must not be negative")

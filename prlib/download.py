@@ -1,0 +1,85 @@
+"""Files from the web: from mirrors, with checksum and progress bar, resumed where a connection breaks off."""
+
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import requests
+
+_DROPPED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+PAUSES = (0, 1, 4)  # seconds before going on after a drop, by how many in a row have brought nothing new
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file on the web: the URLs that serve it, in the order tried; its checksum; the files it gives.
+
+    The checksum is "md5:…" or "sha256:…". What a .tar.gz gives are its members; another file gives itself.
+    The files given are paths relative to a root that is known later, all in one folder.
+    """
+
+    urls: tuple[str, ...]
+    checksum: str
+    gives: tuple[str, ...]
+
+
+def fetch(archive: Archive, root: Path, wanted: Iterable[str]) -> None:
+    """Download an archive and put those of its files that are wanted under root, each in one step.
+
+    Raises OSError, before any download, if they cannot be written, and ConnectionError if no URL serves the
+    right content.
+    """
+    folder = (root / archive.gives[0]).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        workplace = tempfile.TemporaryDirectory(prefix=".download-", dir=folder)
+    except OSError as error:
+        raise OSError(f"{root} lacks {', '.join(wanted)} and cannot be written to ({error})") from error
+    with workplace as temporary:
+        file = _from_first_good(archive, temporary)
+        if file.endswith(".tar.gz"):
+            pooch.Untar(extract_dir=".")(file, "download", None)
+        for path in wanted:
+            next(Path(temporary).rglob(Path(path).name)).replace(root / path)
+
+
+def _from_first_good(archive: Archive, folder: str) -> str:
+    """Download an archive into a folder from the first of its URLs that serves the right content."""
+    name = archive.urls[0].rpartition("/")[2]
+    tried = []
+    for url in archive.urls:
+        try:
+            return pooch.retrieve(url, archive.checksum, name, folder, downloader=_resuming)
+        except requests.RequestException as error:
+            status = "" if error.response is None else f" {error.response.status_code}"
+            tried.append(f"{url} ({type(error).__name__}{status})")
+        except ValueError:
+            tried.append(f"{url} (wrong checksum)")
+    raise ConnectionError(f"{name} cannot be downloaded; tried {', '.join(tried)}")
+
+
+def _resuming(url: str, output_file: str, _: object) -> None:
+    """Download as pooch does, but after a dropped connection go on where it broke off."""
+    with Path(output_file).open("wb") as file:
+
+        def restart(response: requests.Response, **_: object) -> None:
+            if response.status_code == 200:  # not 206: the server ignores Range and sends everything again
+                file.seek(0)
+                file.truncate()
+
+        furthest = barren = 0
+        while True:
+            # "identity": content that is itself gzip must not be unpacked on its way
+            headers = {"Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
+            get = pooch.HTTPDownloader(True, chunk_size=2**16, headers=headers, hooks={"response": restart})
+            try:
+                return get(url, file, None)
+            except _DROPPED:
+                barren = 0 if file.tell() > furthest else barren + 1
+                furthest = max(furthest, file.tell())
+                if barren == len(PAUSES):
+                    raise
+                time.sleep(PAUSES[barren])

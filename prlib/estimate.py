@@ -1,0 +1,71 @@
+"""What a run will take, said before it starts: from a training step timed on this very machine."""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+from prlib.data import DATASETS
+from prlib.experiment import Experiment, Training
+from prlib.model import PaperCNN
+from prlib.profiles import Parameters
+
+JUDGING = 0.35
+"""Judging an image takes about this share of training on it: a forward pass, and one redraw."""
+
+
+def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
+    """Which experiments are missing in the store, and how long and how much disk they will take."""
+    missing = [e for e in experiments if not parameters.store.is_current(e)]
+    names = [f"  {'to do' if e in missing else 'ready'}  {e.name}" for e in experiments]
+    lines = [f"profile {parameters.profile}: {len(experiments)} experiments, {len(missing)} to do", *names]
+    if missing:
+        seconds, workers = _seconds(missing), min(len(missing), os.cpu_count() or 1)
+        disk = sum(_megabytes(training, missing) for training in {e.training for e in missing})
+        lines.append(
+            f"about {_duration(seconds / workers)} on this machine ({workers} side by side, one thread each; a step was "
+            f"timed just now), and {disk:.0f} MB under {parameters.store.root}"
+        )
+    return "\n".join(lines)
+
+
+def _seconds(experiments: list[Experiment]) -> float:
+    rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
+    total = 0.0
+    for e in experiments:
+        judged = e.n_test * len(e.epochs) * len(e.tested_with)
+        total += rates[_shape(e.training)] * (e.training.n_train * max(e.epochs) + JUDGING * judged)
+    return total
+
+
+def _shape(training: Training) -> tuple[int, int]:
+    return DATASETS[training.dataset].channels, DATASETS[training.dataset].size
+
+
+def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
+    model, images, labels = (
+        PaperCNN(channels, size),
+        torch.rand(n, channels, size, size),
+        torch.zeros(n, dtype=torch.long),
+    )
+    threads, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for _ in range(3):
+        started = time.perf_counter()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        seconds.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    return min(seconds) * 1.1 / n  # a tenth for Adam and the redraw
+
+
+def _megabytes(training: Training, experiments: list[Experiment]) -> float:
+    weights = sum(p.numel() for p in PaperCNN(*_shape(training)).parameters()) * 4e-6
+    snapshots = {epoch for e in experiments if e.training == training for epoch in e.epochs}
+    return weights * (len(snapshots) + 3)  # a checkpoint holds the weights and Adam's two moments
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,240 @@
+"""Experiments and their records: what is measured, measured once, and kept with everything needed to trace it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import torch
+
+from prlib.data import DATASETS
+from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.train import Recipe, Transform
+
+SCHEMA = 1
+"""Version of the records' format."""
+
+RESULTS = 1
+"""Version of the numbers: raise it when a change of the code changes them; older records are then stale."""
+
+BUILDERS: dict[str, Callable[..., Transform | None]] = {
+    "none": lambda: None,
+    "pr": PixelRedraw.fit,
+    "pr-multi": PixelRedraw.fit,
+    "noise": GaussianNoise,
+}
+"""How each defence is made from its options."""
+
+
+@dataclass(frozen=True)
+class Defence:
+    """A random preprocessor by name ("none", "pr", "pr-multi", "noise") and its options, as (name, value) pairs."""
+
+    name: str = "none"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of("defence", self.name, BUILDERS)
+
+    def build(self) -> Transform | None:
+        """Make the preprocessor; None for "none"."""
+        return BUILDERS[self.name](**dict(self.options))
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that changes a network's weights; epochs are snapshots of one training."""
+
+    dataset: str
+    source: str
+    n_train: int
+    defence: Defence
+    recipe: Recipe
+    seed: int
+
+    def __post_init__(self) -> None:
+        _one_of("dataset", self.dataset, DATASETS)
+        _one_of("source", self.source, ("full", "sample"))
+        _at_least_one("n_train", self.n_train)
+
+    @property
+    def name(self) -> str:
+        """Readable name of its folder of weights, unique by the key at its end."""
+        return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-{key(self)}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that changes a number: a training, and what is measured of its network (paper, Section 4).
+
+    Args:
+        training: of the network that is judged; its ``source`` is also where the test images come from.
+        tested_with: the defences put before the network at test time, each giving one accuracy an epoch.
+        epochs: at which the network is judged.
+        n_test: test images.
+    """
+
+    training: Training
+    tested_with: tuple[Defence, ...]
+    epochs: tuple[int, ...]
+    n_test: int
+
+    def __post_init__(self) -> None:
+        _at_least_one("n_test", self.n_test)
+        if not self.epochs or min(self.epochs) < 1:
+            raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
+        if not self.tested_with:
+            raise ValueError("tested_with must name at least one defence; got none")
+
+    @property
+    def name(self) -> str:
+        """Readable name of its record, unique by the key at its end."""
+        t = self.training
+        return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-e{max(self.epochs)}-s{t.seed}-{key(self)}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured accuracy: ``success`` is a hex string of one bit an example, distances are means over examples."""
+
+    epoch: int
+    tested_with: str
+    case: str
+    attack: str
+    correct: int
+    total: int
+    success: str
+    l0: float
+    l2: float
+    linf: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one experiment measured, and where its numbers come from."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    provenance: Mapping[str, Any]
+    schema: int = SCHEMA
+    results: int = RESULTS
+
+    @property
+    def stale(self) -> bool:
+        """Whether the code's numbers have changed since."""
+        return (self.schema, self.results) != (SCHEMA, RESULTS)
+
+
+class Store:
+    """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def record_path(self, experiment: Experiment) -> Path:
+        """Where the experiment's record is, or will be."""
+        return self.root / "records" / f"{experiment.name}.json"
+
+    def weights(self, training: Training) -> Path:
+        """The folder of the training's checkpoint and snapshots."""
+        return self.root / "weights" / training.name
+
+    def check_writable(self) -> None:
+        """Raise an OSError unless the folder can be written to."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"the store {self.root} must be a folder that can be written to: {error}"
+            ) from error
+
+    def load(self, experiment: Experiment) -> Record | None:
+        """The stored record, possibly stale, or None."""
+        path = self.record_path(experiment)
+        return read_record(path) if path.exists() else None
+
+    def is_current(self, experiment: Experiment) -> bool:
+        """Whether the experiment has a record that is not stale."""
+        record = self.load(experiment)
+        return record is not None and not record.stale
+
+    def records(self) -> Iterator[Record]:
+        """All records, in the order of their names."""
+        for path in sorted(self.root.glob("records/*.json")):
+            yield read_record(path)
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """An independent seed for each purpose of one experiment's seed."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def key(thing: Training | Experiment) -> str:
+    """Ten hex digits of the SHA-256 of the canonical JSON."""
+    text = json.dumps(to_json(thing), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def to_json(thing: Training | Experiment | Record) -> dict[str, Any]:
+    """A dataclass as plain JSON values; the options of a defence become an object."""
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: dict(value) if name == "options" else value for name, value in pairs}
+
+    return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
+
+
+def read_record(path: Path) -> Record:
+    """Read a record; a file that is not one raises a ValueError that names it."""
+    try:
+        data = json.loads(path.read_text())
+        e = data["experiment"]
+        t = e["training"]
+        training = Training(**{**t, "defence": _defence(t["defence"]), "recipe": Recipe(**t["recipe"])})
+        tested_with = tuple(map(_defence, e["tested_with"]))
+        experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"])
+        cells = tuple(Cell(**cell) for cell in data["cells"])
+        return Record(experiment, cells, data["provenance"], data["schema"], data["results"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a record of this library: {error!r}") from error
+
+
+def pack(bits: torch.Tensor) -> str:
+    """Bool N as a hex string, the first example in the highest bit; the last byte is filled up with zeros."""
+    return np.packbits(bits.numpy()).tobytes().hex()
+
+
+def unpack(text: str, n: int) -> torch.Tensor:
+    """The n bools that ``pack`` wrote."""
+    return torch.from_numpy(np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=n).astype(bool))
+
+
+def _defence(data: Mapping[str, Any]) -> Defence:
+    return Defence(data["name"], frozen(data["options"]))
+
+
+def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options of a defence as (name, value) pairs in the order of their names, lists as tuples."""
+
+    def freeze(value: Any) -> Any:
+        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
+
+    return tuple((name, freeze(options[name])) for name in sorted(options))
+
+
+def _one_of(what: str, value: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def _at_least_one(what: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what} must be a positive integer; got {value!r}")

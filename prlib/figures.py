@@ -1,0 +1,225 @@
+"""Figures, drawn from records and from the models themselves; every one reads in grayscale."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import NullLocator
+from torch import Tensor
+
+from prlib import paper
+from prlib.data import DATASETS, Split, to_float
+from prlib.redraw import PixelRedraw
+
+MARKERS = {"none": "o", "train": "s", "test": "v", "both": "D"}
+"""One marker and one line style for each of Table 2's columns, so that colour is only a second cue."""
+
+DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
+
+LABELS = {
+    "none": "no redrawing",
+    "train": "redrawn in training",
+    "test": "redrawn at test time",
+    "both": "redrawn in both",
+}
+
+
+def style() -> None:
+    """Set the common style: colour-blind safe, and the same bytes for the same figure."""
+    sns.set_theme(style="ticks", palette="colorblind", font_scale=0.9)
+    mpl.rcParams |= {
+        "svg.hashsalt": "prlib",
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+    }
+
+
+def letter_c(redraw: PixelRedraw, seed: int = 0) -> Figure:
+    """Fig. 1: a letter C of black and white pixels, and redrawn."""
+    letter = torch.zeros(1, 1, 9, 7)
+    letter[..., 1:-1, 1], letter[..., 1, 1:-1], letter[..., -2, 1:-1] = 1, 1, 1
+    figure, axes = plt.subplots(1, 2, figsize=(4.4, 2.9))
+    redrawn = redraw(letter, torch.Generator().manual_seed(seed))
+    for ax, image, title in zip(axes, (letter, redrawn), ("original", "redrawn"), strict=True):
+        _picture(ax, image[0])
+        ax.set_title(title)
+        for (row, column), value in np.ndenumerate(image[0, 0].numpy()):
+            ink = "black" if value > 0.5 else "white"
+            ax.text(
+                column,
+                row,
+                f"{value:.2f}".replace("0.", "."),
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=6,
+            )
+    return figure
+
+
+def pairs(split: Split, redraw: PixelRedraw, rows: int = 2, columns: int = 5, seed: int = 0) -> Figure:
+    """Fig. 2: images of a split, each beside its redrawn self."""
+    clean = to_float(split.take(rows * columns).images)
+    redrawn = redraw(clean, torch.Generator().manual_seed(seed))
+    figure, axes = plt.subplots(rows, columns, figsize=(7, 1.45 * rows))
+    for ax, before, after in zip(axes.flat, clean, redrawn, strict=True):
+        gap = torch.ones(before.shape[0], before.shape[1], 2)
+        _picture(ax, torch.cat([before, gap, after], dim=2))
+    return figure
+
+
+def architecture(redraw: PixelRedraw) -> Figure:
+    """Fig. 3: the perceptron of one PR model, with the weights it has learnt."""
+    figure, ax = plt.subplots(figsize=(7, 2.9))
+    heights = np.linspace(1, 0, len(redraw.ranges))
+    nodes = [("pixel\nx", 0, 0.5), ("bias\n1", 0, -0.15)]
+    for label, x, y in nodes:
+        ax.text(
+            x, y, label, ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white", "ec": "black"}
+        )
+    for height, weight, bias, (low, high) in zip(
+        heights, redraw.weight[0].tolist(), redraw.bias[0].tolist(), redraw.ranges.tolist(), strict=True
+    ):
+        for (_, x, y), value, place in zip(nodes, (weight, bias), (0.62, 0.3), strict=True):
+            ax.add_patch(
+                FancyArrowPatch(
+                    (x, y), (1.5, height), arrowstyle="-|>", mutation_scale=9, shrinkA=18, shrinkB=16
+                )
+            )
+            spot = (x + place * (1.5 - x), y + place * (height - y))
+            ax.text(
+                *spot,
+                f"{value:+.1f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                bbox={"fc": "white", "ec": "none", "pad": 1},
+            )
+        ax.text(
+            1.5,
+            height,
+            "Σ",
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle", "fc": "white", "ec": "black"},
+        )
+        ax.text(1.72, height, f"colour range [{low:g}, {high:g}]", va="center")
+    ax.text(2.85, 0.5, "the largest output wins:\nredraw uniformly in its range", va="center")
+    ax.set(xlim=(-0.2, 4.1), ylim=(-0.4, 1.25))
+    ax.axis("off")
+    return figure
+
+
+def staircase(redraw: PixelRedraw) -> Figure:
+    """A PR model's three logits over the pixel's value, and the staircase that their maximum makes."""
+    x = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True)
+    logits = x[:, None] * redraw.weight[0] + redraw.bias[0]
+    for colour, dash in enumerate(("-", "--", "-.")):
+        top.plot(x, logits[:, colour], dash, label=f"colour {colour}")
+    top.set(ylabel="logit")
+    top.legend(ncols=3, loc="lower center")
+    low, high = redraw.ranges[redraw.sort(x)].unbind(-1)
+    bottom.fill_between(x, low, high, step="mid", alpha=0.3, label="redrawn anywhere in here")
+    bottom.plot(x, x, color="black", linewidth=0.8, linestyle=":", label="unchanged")
+    bottom.set(xlabel="pixel before", ylabel="pixel after", xlim=(0, 1), ylim=(0, 1))
+    bottom.legend(loc="upper left")
+    for threshold in redraw.thresholds[0].tolist():
+        for ax in (top, bottom):
+            ax.axvline(threshold, color="gray", linewidth=0.8)
+        bottom.annotate(f"{threshold:.3f}", (threshold, 0.02), xytext=(4, 0), textcoords="offset points")
+    return figure
+
+
+def staircases(redraw: PixelRedraw) -> Figure:
+    """The staircases of k PR models, one a row, in the order of their first threshold."""
+    thresholds = redraw.thresholds[redraw.thresholds[:, 0].argsort()].clamp(0, 1)
+    edges = torch.cat([torch.zeros(len(thresholds), 1), thresholds, torch.ones(len(thresholds), 1)], dim=1)
+    figure, ax = plt.subplots(figsize=(6, 3.8))
+    grays = np.linspace(0.15, 0.95, edges.shape[1] - 1)
+    for colour, gray in enumerate(grays):
+        left, width = edges[:, colour], edges[:, colour + 1] - edges[:, colour]
+        ax.barh(range(len(edges)), width, left=left, height=0.9, color=str(gray), label=f"colour {colour}")
+    ax.set(xlabel="pixel before", ylabel="PR model", xlim=(0, 1), yticks=[])
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
+
+
+def examples(splits: Sequence[Split], columns: int = 10) -> Figure:
+    """One image of each class of each dataset, a dataset a row."""
+    figure, axes = plt.subplots(len(splits), columns, figsize=(7, 0.85 * len(splits)), squeeze=False)
+    for row, split in zip(axes, splits, strict=True):
+        for label, ax in enumerate(row):
+            index = int((split.labels == label).nonzero()[0])
+            _picture(ax, to_float(split.images[index]))
+        row[0].set_title(DATASETS[split.name].title, loc="left", fontsize=9)
+    return figure
+
+
+def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
+    """Clean accuracy over epochs by phase: ours (filled, with 95% intervals) and the paper's (hollow).
+
+    Args:
+        cells: as ``prlib.verdict.measured`` gives them.
+        table: the paper's table (2 or 5) whose numbers are drawn beside them.
+    """
+    theirs = paper.tables().query("table == @table")
+    datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
+    rows = -(-len(datasets) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(7.2, 2.9 * rows), sharex=True, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes.flat, datasets, strict=False):
+        for i, phase in enumerate(LABELS):
+            ours = cells.query("dataset == @dataset and phase == @phase").sort_values("epochs")
+            _with_intervals(ax, ours, phase, f"C{i}")
+            paper_points = theirs.query("dataset == @dataset and phase == @phase")
+            style = {
+                "marker": MARKERS[phase],
+                "mfc": "none",
+                "mec": f"C{i}",
+                "color": f"C{i}",
+                "linewidth": 0.5,
+            }
+            ax.plot(paper_points.epochs, paper_points.accuracy, alpha=0.9, **style)
+        ax.set_title(DATASETS[dataset].title, loc="left")
+        ax.set(xscale="log", ylim=(0, 1.02))
+        ax.axhline(0.1, color="gray", linewidth=0.6)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks([1, 5, 10, 50, 500], ["1", "5", "10", "50", "500"])
+    for ax in axes[-1]:
+        ax.set_xlabel("epochs (log scale)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    handles = [_handle(phase, f"C{i}") for i, phase in enumerate(LABELS)]
+    hollow = mpl.lines.Line2D(
+        [], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's"
+    )
+    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3)
+    return figure
+
+
+def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> None:
+    if ours.empty:
+        return
+    value, low, high = (np.array([getattr(e, name) for e in ours.ours]) for name in ("value", "low", "high"))
+    ax.fill_between(ours.epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(ours.epochs, value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
+
+
+def _handle(phase: str, colour: str) -> mpl.lines.Line2D:
+    return mpl.lines.Line2D(
+        [], [], label=LABELS[phase], color=colour, marker=MARKERS[phase], linestyle=DASHES[phase]  # type: ignore[arg-type]
+    )
+
+
+def _picture(ax: Axes, image: Tensor) -> None:
+    ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    ax.set_axis_off()

@@ -1,0 +1,157 @@
+"""Profiles: which experiments a run of the book consists of, as data, and what a run may override."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prlib.data import DATASETS
+from prlib.experiment import Defence, Experiment, Store, Training, frozen
+from prlib.train import Recipe
+
+PROFILES = ("sample", "published", "paper")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a chapter or a command may set; None leaves a value as the profile says.
+
+    Args:
+        profile: "sample", "published" or "paper".
+        datasets, seeds, epochs: restrict or replace the profile's lists.
+        n_train, n_test: images per dataset.
+        device: "cpu", "cuda" or "cuda:0", ….
+        recompute: measure again even what is stored.
+
+    Raises:
+        ValueError: a value that is not allowed, in one sentence that names it.
+    """
+
+    profile: str = "sample"
+    datasets: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    device: str = "cpu"
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise ValueError(f"profile must be one of {', '.join(PROFILES)}; got {self.profile!r}")
+        for name in ("datasets", "seeds", "epochs"):
+            self._as_tuple(name)
+        for dataset in self.datasets or ():
+            if dataset not in DATASETS:
+                raise ValueError(f"datasets must be among {', '.join(DATASETS)}; got {dataset!r}")
+        for name, least in (("seeds", 0), ("epochs", 1)):
+            for value in getattr(self, name) or ():
+                _check_integer(name, value, least)
+        for name in ("n_train", "n_test"):
+            if getattr(self, name) is not None:
+                _check_integer(name, getattr(self, name), 1)
+        if not isinstance(self.recompute, bool):
+            raise ValueError(f"recompute must be True or False; got {self.recompute!r}")
+
+    def _as_tuple(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, such as {_EXAMPLES[name]}; got {value!r}")
+        if not value:
+            raise ValueError(f"{name} must not be empty; leave it None for the profile's own")
+        object.__setattr__(self, name, tuple(value))
+
+    @property
+    def custom(self) -> bool:
+        """Whether anything but the choice of datasets differs from the profile."""
+        return any(getattr(self, name) is not None for name in ("seeds", "epochs", "n_train", "n_test"))
+
+    @property
+    def measured_on_demand(self) -> bool:
+        """Whether a chapter measures what is missing: the small profile's experiments, and whatever is overridden."""
+        return self.recompute or self.custom or _read(self.profile)["measured_on_demand"]
+
+    @property
+    def store(self) -> Store:
+        """Where this run's records are kept; overridden runs have a folder of their own."""
+        return Store(results_folder() / ("custom" if self.custom else self.profile))
+
+    @property
+    def chosen_datasets(self) -> tuple[str, ...]:
+        """The datasets of this run."""
+        return self.datasets or tuple(_read(self.profile)["datasets"])
+
+    def experiments(self) -> list[Experiment]:
+        """The profile's experiments, as overridden."""
+        profile = _read(self.profile)
+        return [
+            self._experiment(profile, entry, dataset, seed)
+            for dataset in self.chosen_datasets
+            for seed in self.seeds or profile["seeds"]
+            for entry in profile["experiments"]
+        ]
+
+    def _experiment(
+        self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int
+    ) -> Experiment:
+        available = DATASETS[dataset]
+        n_train = self.n_train or profile["n_train"] or available.n_train
+        n_test = self.n_test or profile["n_test"] or available.n_test
+        defence = default_defence(entry["trained_with"], dataset, seed)
+        return Experiment(
+            training=Training(dataset, profile["source"], n_train, defence, default_recipe(dataset), seed),
+            tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
+            epochs=tuple(self.epochs or entry["epochs"]),
+            n_test=n_test,
+        )
+
+
+def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
+    """A defence with the options of the default protocol."""
+    options = _for_dataset(_read("protocol")["defences"][name], dataset)
+    if name.startswith("pr"):
+        options = {**options, "seed": seed}
+    return Defence(name, frozen(options))
+
+
+def default_recipe(dataset: str) -> Recipe:
+    """How the network is trained in the default protocol."""
+    return Recipe(**_for_dataset(_read("protocol")["recipe"], dataset))
+
+
+def check_names(names: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a parameter that no chapter has."""
+    known = [field.name for field in fields(Parameters)]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown parameter {name!r}; a chapter has {', '.join(known)}")
+
+
+def results_folder() -> Path:
+    """Where stores are: $PRLIB_RESULTS, or results/ of the repository (of the working folder where there is none)."""
+    repository = Path(__file__).parents[2]
+    home = repository if (repository / "pyproject.toml").exists() else Path()
+    return Path(os.environ.get("PRLIB_RESULTS") or home / "results")
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be made of integers from {least} up; got {value!r}")
+
+
+def _for_dataset(table: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    return {**table.get("default", {}), **table.get(dataset, {})}
+
+
+@cache
+def _read(name: str) -> Any:
+    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text())
+
+
+_EXAMPLES = {"datasets": '["mnist"]', "seeds": "[0, 1]", "epochs": "[1, 5]"}

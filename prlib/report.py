@@ -1,0 +1,228 @@
+"""What a chapter shows: its parameters, its records, and tables computed from them."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib_inline.backend_inline as inline
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+from torch.utils.flop_counter import FlopCounterMode
+
+from prlib import figures
+from prlib.cases import Estimate
+from prlib.data import DATASETS, load
+from prlib.experiment import Record
+from prlib.model import PaperCNN
+from prlib.profiles import Parameters, check_names, default_recipe
+from prlib.run import check_device, run
+from prlib.verdict import TOLERANCE_CLEAN, Verdict, compare, judge_claims
+
+PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
+"""Table 2's columns as the answer to: where is the image redrawn?"""
+
+
+class Table:
+    """A numbered table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself."""
+
+    def __init__(self, frame: pd.DataFrame, caption: str, name: str) -> None:
+        self.frame, self.caption, self.name = frame, caption, name
+
+    def _repr_markdown_(self) -> str:
+        columns = list(self.frame.columns)
+        rules = ["---:" if _is_numeric(self.frame[column]) else ":---" for column in columns]
+        lines = [columns, rules, *self.frame.astype(str).values.tolist()]
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"```{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n```\n"
+
+    def _repr_html_(self) -> str:
+        plain = self.frame.astype(str).map(lambda text: re.sub(r"\[([^\]]*)\]\{[^}]*\}|[`*]", r"\1", text))
+        return plain.style.hide(axis="index").set_caption(self.caption).to_html(table_uuid=self.name)
+
+
+def start(namespace: Mapping[str, Any]) -> Parameters:
+    """Check a chapter's parameters and prepare its figures; called in the cell after the parameters, with ``globals()``.
+
+    Raises:
+        ValueError: an unknown name or a value that is not allowed, in one sentence, before anything runs.
+    """
+    given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+    check_names(given)
+    parameters = Parameters(**given)
+    check_device(parameters.device)
+    figures.style()
+    inline.set_matplotlib_formats("svg", metadata={"Date": None})
+    return parameters
+
+
+def obtain(parameters: Parameters, trained_with: Sequence[str]) -> list[Record]:
+    """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
+
+    Says what is not measured yet, and what is stale; only current records are returned.
+    """
+    wanted = [e for e in parameters.experiments() if e.training.defence.name in trained_with]
+    if parameters.measured_on_demand:
+        return [run(e, parameters.store, parameters.device, recompute=parameters.recompute) for e in wanted]
+    stored = [parameters.store.load(e) for e in wanted]
+    missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
+    if missing or stale:
+        text = (
+            f"{missing} of this chapter's {len(wanted)} experiments have not been measured in profile "
+            f"`{parameters.profile}`, and {stale} were measured by an older version of the code. "
+            f"`make reproduce PROFILE={parameters.profile}` measures them."
+        )
+        display(Markdown(f":::{{warning}}\n{text}\n:::\n"))
+    return [r for r in stored if r is not None and not r.stale]
+
+
+def paper_and_ours(records: Iterable[Record], table: int, dataset: str, parameters: Parameters) -> Table:
+    """The paper's numbers of a table and dataset beside ours, with 95% intervals and differences."""
+    cells = compare(records, table=table, dataset=dataset).sort_values("epochs", kind="stable")
+    rows = [
+        {
+            "epochs": f"{cell.epochs:,}",
+            "redrawn in": PHASE_TITLES[cell.phase],
+            "paper": f"{cell.accuracy:.4f}",
+            "ours": _value(cell.ours),
+            "95% interval": _interval(cell.ours),
+            "ours − paper": _difference(cell),
+            "measured": ""
+            if cell.ours is None
+            else badge(parameters, cell.n_train, cell.n_test, cell.epochs),
+        }
+        for cell in cells.itertuples()
+    ]
+    caption = (
+        f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy on clean images. ✓ marks a difference within "
+        f"{TOLERANCE_CLEAN:g} plus half of our interval; – what this profile does not measure."
+    )
+    return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}")
+
+
+def verdicts(records: Iterable[Record], prefix: str) -> Table:
+    """The computed verdicts on the claims whose id starts with ``prefix``."""
+    rows = [
+        {
+            "claim": f"{v.claim['claim']} ({v.claim['place']})",
+            "numbers reproduced?": f"{_mark(v.reproduced)} {v.within} of {v.compared}",
+            "claim supported?": f"{_mark(v.supported)} {_evidence(v)}",
+        }
+        for v in judge_claims(records, prefix)
+    ]
+    return Table(pd.DataFrame(rows), "Verdicts, computed from the records above.", f"verdicts-{prefix}")
+
+
+def provenance(records: Iterable[Record]) -> Table:
+    """Where a chapter's numbers come from: a row a record."""
+    rows = [
+        {
+            "record": f"`{r.experiment.name}`",
+            "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`"
+            + (" (modified)" if r.provenance["dirty"] else ""),
+            "machine": r.provenance["machine"]["device"],
+            "training, s": f"{r.provenance['seconds']['training']:.0f}",
+            "finished": r.provenance["finished"][:10],
+            "test data": f"`{r.provenance['digests']['test'][:10]}`",
+        }
+        for r in records
+    ]
+    columns = ["record", "commit", "machine", "training, s", "finished", "test data"]
+    return Table(pd.DataFrame(rows, columns=columns), "The records behind this chapter.", "records")
+
+
+def datasets_table() -> Table:
+    """The datasets with their counts and licences, and what the embedded sample holds of them."""
+    rows = [
+        {
+            "dataset": data.title,
+            "images": f"{data.size}×{data.size}×{data.channels}",
+            "training": f"{data.n_train:,}",
+            "test": f"{data.n_test:,}",
+            "sample": f"{len(load(name, 'train', 'sample')):,} + {len(load(name, 'test', 'sample')):,}",
+            "licence": data.licence,
+        }
+        for name, data in DATASETS.items()
+    ]
+    caption = "The datasets of the paper (Section 3.1), and the training and test images in the embedded sample."
+    return Table(pd.DataFrame(rows), caption, "datasets")
+
+
+def network_table(channels: int, size: int) -> Table:
+    """Table 1's network, layer by layer, for images channels×size×size: everything is computed from the model."""
+    x, rows = torch.zeros(1, channels, size, size), []
+    for layer in PaperCNN(channels, size):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            x = layer(x)
+        rows.append([str(layer), _shape(x), sum(p.numel() for p in layer.parameters()), counter.get_total_flops()])
+    rows.append(["**total**", "", sum(row[2] for row in rows), sum(row[3] for row in rows)])
+    frame = pd.DataFrame(rows, columns=["layer", "output", "parameters", "MFLOP"])
+    frame["parameters"] = [f"{n:,}" if n else "" for n in frame.parameters]
+    frame["MFLOP"] = [f"{n / 1e6:.2f}" if n else "" for n in frame.MFLOP]
+    frame["layer"] = [re.sub(r"^(\w+)", r"`\1`", name) for name in frame.layer]
+    caption = f"Table 1 of the paper with sizes, for images of {size}×{size}×{channels}: one image, forward."
+    return Table(frame, caption, f"network-{size}-{channels}")
+
+
+def recipe_table() -> Table:
+    """How the network is trained, for each dataset, as the default protocol says."""
+    recipes = {data.title: vars(default_recipe(name)) for name, data in DATASETS.items()}
+    frame = pd.DataFrame(recipes).map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
+    frame.insert(0, "setting", [f"`{name}`" for name in frame.index])
+    return Table(frame, "The training recipe of the default protocol (`prlib/profiles/protocol.yaml`).", "recipe")
+
+
+def badge(parameters: Parameters, n_train: int, n_test: int, epochs: int) -> str:
+    """Under which conditions a number was measured, so that a reduced run never passes for a full one."""
+    profile = "custom" if parameters.custom else parameters.profile
+    return f"[{profile} · {n_train:,} training, {n_test:,} test images · {epochs:,} epochs]{{.badge}}"
+
+
+def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
+    """The exact command that runs this chapter again with the same parameters."""
+    default, options = Parameters(), []
+    for name, value in vars(parameters).items():
+        if isinstance(value, tuple):
+            options.append(f"-y '{name}: {list(value)}'")
+        elif value != getattr(default, name) or name == "profile":
+            options.append(f"-p {name} {value}")
+    command = f".venv/bin/papermill book/{chapter}.ipynb _build/{chapter}.ipynb {' '.join(options)}"
+    return Markdown(f"```bash\n{command}\n```")
+
+
+def _shape(x: torch.Tensor) -> str:
+    return "×".join(map(str, x.shape[1:]))
+
+
+def _is_parameter(name: str, value: Any) -> bool:
+    literal = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)
+    return literal and not name.startswith("_") and name not in ("In", "Out")
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return bool(column.astype(str).str.fullmatch(r"[–−+\-]?[\d,.]*( [✓✗])?").all())
+
+
+def _value(ours: Estimate | None) -> str:
+    return "–" if ours is None else f"{ours.value:.4f}"
+
+
+def _interval(ours: Estimate | None) -> str:
+    return "" if ours is None else f"{ours.low:.3f} to {ours.high:.3f}"
+
+
+def _difference(cell: Any) -> str:
+    if cell.difference is None:
+        return ""
+    return f"{cell.difference.value:+.4f} {'✓' if cell.agrees else '✗'}".replace("-", "−")
+
+
+def _mark(word: str) -> str:
+    return f"[{word}]{{.verdict .{word.replace(' ', '-')}}}"
+
+
+def _evidence(verdict: Verdict) -> str:
+    counts = {"holds": verdict.holds, "fails": verdict.fails, "is open": verdict.open}
+    text = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+    return f"{text} of {sum(counts.values())} comparisons" if text else ""
+

@@ -1,0 +1,188 @@
+"""Measuring: an experiment is loaded from the store, or trained, judged and stored."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from prlib.cases import BATCH_SIZE, Outcome, judge
+from prlib.data import Split, load
+from prlib.experiment import Cell, Experiment, Record, Store, derive, pack, to_json, unpack
+from prlib.train import atomically, load_model, train
+
+
+def run(
+    experiment: Experiment,
+    store: Store,
+    device: str = "cpu",
+    progress: str = "bar",
+    recompute: bool = False,
+    data_root: str | Path | None = None,
+) -> Record:
+    """Load the experiment's record, or measure it: train (or load the weights), judge, store.
+
+    Runs on one thread, since float32 sums depend on the number. A stale record is measured again. ``recompute`` trains
+    and judges again even if a current record is there.
+
+    Raises:
+        ValueError, OSError: the device, the data or the store cannot be used; raised before any compute.
+    """
+    stored = store.load(experiment)
+    if stored and not stored.stale and not recompute:
+        return stored
+    check_device(device)
+    store.check_writable()
+    train_split, test_split = _splits(experiment, data_root)
+    weights = store.weights(experiment.training)
+    weights.mkdir(parents=True, exist_ok=True)
+    with FileLock(weights / ".lock"), _one_thread():
+        if recompute:
+            for old in weights.glob("*.safetensors"):
+                old.unlink()
+        record = _measure(experiment, train_split, test_split, weights, device, progress)
+        with atomically(store.record_path(experiment)) as partial:
+            partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
+    return record
+
+
+def verify(record: Record, store: Store, n: int, data_root: str | Path | None = None) -> tuple[int, int]:
+    """Judge the stored weights again on the first n images (whole batches); returns (agreeing, judged) examples.
+
+    Raises:
+        FileNotFoundError: the weights are not in the store.
+    """
+    experiment = record.experiment
+    _, split = _splits(experiment, data_root)
+    transforms = {defence.name: defence.build() for defence in experiment.tested_with}
+    batches = range(-(-min(n, len(split)) // BATCH_SIZE))
+    agreeing = judged = 0
+    with _one_thread():
+        for cell in record.cells:
+            path = store.weights(experiment.training) / f"epoch-{cell.epoch:04d}.safetensors"
+            if not path.exists():
+                raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {path}")
+            seed = _judging_seed(experiment, cell.epoch, cell.tested_with)
+            again = judge(load_model(path), split, transforms[cell.tested_with], seed, batches).correct
+            agreeing += int((again == unpack(cell.success, cell.total)[: len(again)]).sum())
+            judged += len(again)
+    return agreeing, judged
+
+
+def check_device(device: str) -> None:
+    """Raise a ValueError unless torch can compute on the device."""
+    available = (
+        ["cpu"]
+        + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        + ["cuda"] * torch.cuda.is_available()
+    )
+    if device not in available:
+        raise ValueError(f"device must be one of {', '.join(available)} on this machine; got {device!r}")
+
+
+def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split, Split]:
+    training = experiment.training
+    root = "sample" if training.source == "sample" else data_root
+    train_split = load(training.dataset, "train", root).take(
+        training.n_train, seed=derive(training.seed, "images")
+    )
+    return train_split, load(training.dataset, "test", root).take(experiment.n_test)
+
+
+def _measure(
+    experiment: Experiment, train_split: Split, test_split: Split, weights: Path, device: str, progress: str
+) -> Record:
+    started = time.monotonic()
+    training = experiment.training
+    transforms = {defence.name: defence.build() for defence in experiment.tested_with}
+    networks = train(
+        train_split,
+        training.recipe,
+        training.defence.build(),
+        experiment.epochs,
+        derive(training.seed, "training"),
+        weights,
+        device,
+        progress,
+    )
+    cells = []
+    for epoch, model in networks:
+        for name, transform in transforms.items():
+            outcome = judge(model, test_split, transform, _judging_seed(experiment, epoch, name))
+            cells.append(_cell(epoch, name, outcome))
+    details = {
+        "seconds": {"training": model.seconds, "total": round(time.monotonic() - started, 1)},
+        "digests": {split.split: split.digest for split in (train_split, test_split)},
+    }
+    return Record(experiment, tuple(cells), _provenance(device) | details)
+
+
+def _cell(epoch: int, tested_with: str, outcome: Outcome) -> Cell:
+    return Cell(
+        epoch=epoch,
+        tested_with=tested_with,
+        case="normal",
+        attack="",
+        correct=int(outcome.correct.sum()),
+        total=len(outcome.correct),
+        success=pack(outcome.correct),
+        l0=float(outcome.l0.mean()),
+        l2=float(outcome.l2.mean()),
+        linf=float(outcome.linf.mean()),
+    )
+
+
+def _judging_seed(experiment: Experiment, epoch: int, tested_with: str) -> int:
+    return derive(experiment.training.seed, "test", epoch, tested_with)
+
+
+def _provenance(device: str) -> dict[str, Any]:
+    status = _git("status", "--porcelain", "--", "prlib", "pyproject.toml")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("prlib", "torch", "numpy")},
+        "machine": {
+            "device": _device_name(device),
+            "cores": os.cpu_count(),
+            "system": platform.platform(terse=True),
+        },
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed without its repository
+
+
+def _device_name(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,211 @@
+"""One training loop: resident data, fresh redraws in every step, snapshots at given epochs, resumable to the bit."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from prlib.data import DATASETS, Split, to_float
+from prlib.model import PaperCNN
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is trained: what the released code does where the paper is silent (``shared`` by all defences).
+
+    ``init`` and ``label_smoothing`` differ between the released MNIST and CIFAR-10 scripts. Smoothing s makes the
+    target of the true class 1 - s + s/10 and of each other class s/10.
+    """
+
+    init: str = "normal"
+    label_smoothing: float = 0.1
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+
+
+def train(
+    split: Split,
+    recipe: Recipe,
+    transform: Transform | None,
+    epochs: Iterable[int],
+    seed: int,
+    directory: Path,
+    device: str = "cpu",
+    progress: str = "bar",
+) -> Iterator[tuple[int, PaperCNN]]:
+    """Train on ``split`` and yield (epoch, network in eval mode) at each of ``epochs``, in ascending order.
+
+    Snapshots are kept in ``directory`` and loaded if they are there; a checkpoint beside them makes an interrupted
+    training go on from the last one and end with the very same weights (same kind of CPU, same number of threads).
+
+    Args:
+        transform: applied to every batch afresh; None trains on the images as they are.
+        epochs: at least 1 each; 50, 500 and 1000 are snapshots of one training.
+        seed: of initial weights, order of the images and all redraws.
+        device: where the data, the network and the random numbers live.
+        progress: "bar", "lines" (for logs) or "none".
+    """
+    wanted = sorted(set(epochs))
+    if not wanted or wanted[0] < 1:
+        raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
+    run = None
+    for epoch in wanted:
+        snapshot = directory / f"epoch-{epoch:04d}.safetensors"
+        if not snapshot.exists():
+            run = run or _Run(split, recipe, transform, seed, directory, device, epoch)
+            run.advance(epoch, wanted[-1], progress)
+            meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
+            save_tensors(run.model.state_dict(), snapshot, meta)
+        yield epoch, load_model(snapshot, device)
+
+
+def load_model(path: Path, device: str = "cpu") -> PaperCNN:
+    """Read a snapshot of a network; returned in eval mode, knowing what it was trained on and how long."""
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    dataset = DATASETS[meta["dataset"]]
+    model = PaperCNN(dataset.channels, dataset.size)
+    model.load_state_dict(load_file(path))
+    model.trained_on, model.seconds = meta["source"], float(meta["seconds"])
+    return model.to(device).eval()
+
+
+class _Run:
+    """The state of a training that a checkpoint holds: network, Adam, generator, epoch."""
+
+    def __init__(
+        self,
+        split: Split,
+        recipe: Recipe,
+        transform: Transform | None,
+        seed: int,
+        directory: Path,
+        device: str,
+        first: int,
+    ) -> None:
+        self.recipe, self.transform, self.device = recipe, transform, device
+        self.images, self.labels = split.images.to(device), split.labels.to(device)
+        self.name = f"{split.name}, {directory.name}"
+        _, channels, size, _ = self.images.shape
+        self.model = PaperCNN(channels, size, recipe.init, seed).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.epoch, self.seconds = 0, 0.0
+        self.path = directory / "checkpoint.safetensors"
+        self.saved_at = time.monotonic()
+        if self.path.exists():
+            self._restore(load_file(self.path), first)
+
+    def advance(self, epoch: int, last: int, progress: str) -> None:
+        """Train until ``epoch`` is done; ``last`` is where the whole training will end."""
+        n = len(self.images)
+        with tqdm(
+            total=last * n,
+            initial=self.epoch * n,
+            desc=self.name,
+            unit="img",
+            unit_scale=True,
+            disable=progress == "none",
+            leave=False,
+            mininterval=10 if progress == "lines" else 0.2,
+            file=_Lines(sys.stderr) if progress == "lines" else None,
+        ) as bar:
+            while self.epoch < epoch:
+                bar.set_postfix_str(f"epoch {self.epoch + 1}/{last}", refresh=False)
+                started = time.monotonic()
+                loss = self._train_one_epoch(bar)
+                self.epoch += 1
+                self.seconds += time.monotonic() - started
+                bar.set_postfix_str(f"epoch {self.epoch}/{last}, loss {loss:.3f}", refresh=False)
+                if self.epoch == epoch or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                    self._save()
+
+    def _train_one_epoch(self, bar: tqdm) -> float:
+        self.model.train()
+        n, size = len(self.images), min(self.recipe.batch_size, len(self.images))
+        order = torch.randperm(n, generator=self.generator, device=self.device)
+        total = torch.zeros((), device=self.device)
+        for start in range(0, n, size):
+            # The last batch is filled up with images taken again (CleverHans' batch_indices).
+            batch = order[min(start, n - size) :][:size]
+            images = to_float(self.images[batch])
+            if self.transform is not None:
+                images = self.transform(images, self.generator)
+            loss = nn.functional.cross_entropy(
+                self.model(images), self.labels[batch], label_smoothing=self.recipe.label_smoothing
+            )
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach()
+            bar.update(min(size, n - start))
+        return float(total) / -(-n // size)
+
+    def _save(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors["epoch"], tensors["seconds"] = torch.tensor(self.epoch), torch.tensor(self.seconds)
+        save_tensors(tensors, self.path)
+        self.saved_at = time.monotonic()
+
+    def _restore(self, tensors: dict[str, Tensor], first: int) -> None:
+        if tensors["epoch"] > first:
+            return  # an earlier epoch is wanted than the checkpoint holds: train it again, from the start
+        self.epoch, self.seconds = int(tensors["epoch"]), float(tensors["seconds"])
+        self.generator.set_state(tensors["generator"])
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            if group == "adam":
+                index, _, field = rest.partition(".")
+                adam.setdefault(int(index), {})[field] = value
+        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
+
+
+class _Lines:
+    """Turns a progress bar's redrawing into lines of a log."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self.stream.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Yield a path to write to that becomes ``path`` only once the block has ended, so that no file is half-written.
+
+    One process at a time may write to ``path``; what a killed one leaves is overwritten by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    yield partial
+    partial.replace(path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, atomically."""
+    with atomically(path) as partial:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, meta)

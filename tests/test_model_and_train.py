@@ -1,0 +1,139 @@
+"""The network against CleverHans' sizes and PyTorch's own layers; training against a plain loop and a kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from prlib.data import load
+from prlib.model import PaperCNN
+from prlib.redraw import PixelRedraw
+from prlib.train import Recipe, load_model, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def few():
+    return load("mnist", "train", "sample").take(150, seed=0)
+
+
+@pytest.mark.parametrize(("channels", "size", "parameters"), [(1, 28, 710_218), (1, 32, 714_058), (3, 32, 722_250)])
+def test_table_1_has_the_released_codes_sizes(channels, size, parameters):
+    # 64 8×8×c + 64, 128 6×6×64 + 128, 128 5×5×128 + 128, 10 d + 10 with d = 128 for 28 pixels and 512 for 32
+    model = PaperCNN(channels, size)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, 10)
+
+
+def test_normal_and_glorot_initialisation_have_the_right_spread():
+    normal, glorot = PaperCNN(3, 32, "normal", 1), PaperCNN(3, 32, "glorot", 1)
+    for ours, other in zip(normal, glorot, strict=True):
+        if isinstance(ours, nn.Conv2d | nn.Linear):
+            fan_in = ours.weight[0].numel()
+            fan_out = ours.weight.shape[0] * ours.weight[0, 0].numel()
+            assert ours.weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.05)
+            assert other.weight.abs().max().item() == pytest.approx((6 / (fan_in + fan_out)) ** 0.5, rel=0.01)
+            assert other.weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.05)
+            assert ours.bias.eq(0).all() and other.bias.eq(0).all()
+
+
+@pytest.mark.parametrize(("arguments", "named"), [((0, 28), "0"), ((1, 27), "27"), ((1, 20), "20"), ((1, 28, "he"), "he")])
+def test_bad_networks_are_refused_by_name(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        PaperCNN(*arguments)
+
+
+def plain_training(split, recipe, transform, epochs, seed):
+    """The same training as a loop that anyone would write, to compare weights with."""
+    model = PaperCNN(1, 28, recipe.init, seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    generator = torch.Generator().manual_seed(seed)
+    targets = nn.functional.one_hot(split.labels, 10) * (1 - recipe.label_smoothing) + recipe.label_smoothing / 10
+    for _ in range(epochs):
+        order = torch.randperm(len(split), generator=generator)
+        for batch in (order[:128], order[-128:]):  # 150 images: the second batch takes 106 again
+            x = split.images[batch].float() / 255
+            if transform:
+                x = transform(x, generator)
+            loss = -(targets[batch] * model(x).log_softmax(1)).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_training_is_what_a_plain_loop_does(few, tmp_path, redrawn):
+    transform = PixelRedraw.fit(k=2, steps=100, init="normal") if redrawn else None
+    expected = plain_training(few, Recipe(), transform, 2, seed=3)
+    (_, model), *_ = train(few, Recipe(), transform, [2], 3, tmp_path, progress="none")
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # their loss is rounded differently
+
+
+def test_epochs_are_snapshots_of_one_training(few, tmp_path):
+    at_once = dict(train(few, Recipe(), None, [1, 3], 0, tmp_path / "a", progress="none"))
+    alone = dict(train(few, Recipe(), None, [3], 0, tmp_path / "b", progress="none"))
+    later = dict(train(few, Recipe(), None, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
+    for one, other in ((at_once[3], alone[3]), (at_once[1], later[1])):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert not torch.equal(at_once[1][0].weight, at_once[3][0].weight)
+
+
+def test_a_snapshot_knows_what_it_was_trained_on(few, tmp_path):
+    ((_, model),) = train(few, Recipe(), None, [1], 0, tmp_path, progress="none")
+    assert model.trained_on == "sample" and model.seconds > 0 and not model.training
+    again = load_model(tmp_path / "epoch-0001.safetensors")
+    assert torch.equal(again[0].weight, model[0].weight)
+
+
+@pytest.mark.parametrize("epochs", [[], [0, 1]])
+def test_epochs_start_at_one(few, tmp_path, epochs):
+    with pytest.raises(ValueError, match="positive"):
+        list(train(few, Recipe(), None, epochs, 0, tmp_path))
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from prlib import train
+from prlib.data import load
+from prlib.redraw import PixelRedraw
+torch.set_num_threads(1)
+train.CHECKPOINT_SECONDS = 0.0
+split = load("mnist", "train", "sample").take(150, seed=0)
+redraw = PixelRedraw.fit(k=2, steps=50, init="normal")
+print("started", flush=True)
+list(train.train(split, train.Recipe(), redraw, [2, 10], 0, Path(sys.argv[1]), progress="none"))
+"""
+
+
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([sys.executable, "-c", SCRIPT, whole], check=True, stdout=subprocess.DEVNULL)
+    kills = 0
+    for delay in (0.25, 0.6, 0.9, 0.4):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, killed], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "started\n"
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert kills >= 2  # some of them interrupted it, on any machine
+    subprocess.run([sys.executable, "-c", SCRIPT, killed], check=True, stdout=subprocess.DEVNULL)
+    for name in ("epoch-0002", "epoch-0010"):
+        one, other = (load_model(folder / f"{name}.safetensors") for folder in (whole, killed))
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
