@@ -18,10 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ("profile", "datasets", "seeds", "epochs", "n_train", "n_test")
     try:
         parameters = Parameters(**{name: getattr(options, name) for name in names})
-        experiments = [e for e in parameters.experiments() if options.only in e.name]
+        experiments = [e for e in parameters.experiments() if e.name.startswith(options.only)]
         if options.only and not experiments:
             raise ValueError(
-                f"no experiment of profile {parameters.profile} has {options.only!r} in its name"
+                f"no experiment of profile {parameters.profile} has a name that starts with {options.only!r}"
             )
         return int(options.command(options, parameters, experiments))
     except (ValueError, OSError) as error:
@@ -88,7 +88,7 @@ def _print_cells(record: Record) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("only", nargs="?", default="", help="only experiments whose name contains this text")
+    which.add_argument("only", nargs="?", default="", help="only experiments whose name starts with this")
     which.add_argument(
         "--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)"
     )

@@ -127,7 +127,8 @@ class Split:
     """Images (uint8 N×C×H×W) with their labels (int64 N) and a digest of both; build it with `Split.of`.
 
     The digest is the SHA-256 hex digest of the ASCII text "{N}x{C}x{H}x{W}", the image bytes in that order
-    and the labels as little-endian int64. Two splits are equal if their names, splits and digests are.
+    and the labels as little-endian int64. The source is "full" or "sample": what data the images are part of.
+    Two splits are equal if all their fields but the tensors are.
     """
 
     images: Tensor = field(repr=False, compare=False)
@@ -135,14 +136,15 @@ class Split:
     name: str
     split: str
     digest: str
+    source: str = "full"
 
     @classmethod
-    def of(cls, images: Tensor, labels: Tensor, name: str, split: str) -> "Split":
+    def of(cls, images: Tensor, labels: Tensor, name: str, split: str, source: str = "full") -> "Split":
         """Build the split of these images (uint8 N×C×H×W) and labels (int64 N), with their digest."""
         content = hashlib.sha256("x".join(map(str, images.shape)).encode())
         content.update(images.contiguous().numpy().data)
         content.update(labels.numpy().astype("<i8").data)
-        return cls(images, labels, name, split, content.hexdigest())
+        return cls(images, labels, name, split, content.hexdigest(), source)
 
     def __len__(self) -> int:
         """Count the images."""
@@ -169,7 +171,7 @@ class Split:
         if n < len(self) and counts.max() - counts.min() > 1:
             even = int(there.min() * len(there) + (there > there.min()).sum())
             raise ValueError(f"{what} must be at most {even} (equally many of each class) or {len(self)}; got {n}")
-        return Split.of(self.images[chosen], self.labels[chosen], self.name, self.split)
+        return Split.of(self.images[chosen], self.labels[chosen], self.name, self.split, self.source)
 
 
 def load(name: str, split: str, root: str | Path | None = None) -> Split:
@@ -186,7 +188,7 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
     parts = _sample(stored, split) if root == "sample" else _full(stored, split, _folder(root))
     pairs = ((images if name == stored else to_gray(images), labels) for images, labels in parts)
     images, labels = map(torch.cat, zip(*pairs, strict=True))
-    return Split.of(images, labels, name, split)
+    return Split.of(images, labels, name, split, "sample" if root == "sample" else "full")
 
 
 def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str, ...]:

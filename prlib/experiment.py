@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -64,8 +64,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Readable name of its folder of weights, unique by the key at its end."""
-        return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-{key(self)}"
+        """Readable name of its folder of weights; the version keeps weights of older code from being judged as new."""
+        return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{RESULTS}-{key(self)}"
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Record:
     experiment: Experiment
     cells: tuple[Cell, ...]
     provenance: Mapping[str, Any]
-    schema: int = SCHEMA
-    results: int = RESULTS
+    schema: int = field(default_factory=lambda: SCHEMA)
+    results: int = field(default_factory=lambda: RESULTS)
 
     @property
     def stale(self) -> bool:

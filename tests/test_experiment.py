@@ -1,0 +1,258 @@
+"""Experiments, records and the store: keys, round trips, resumption, staleness, refusals."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from prlib import experiment as ex
+from prlib.__main__ import main
+from prlib.cases import BATCH_SIZE, judge
+from prlib.data import load
+from prlib.experiment import Defence, Experiment, Record, Store, Training, derive, key, pack, read_record, to_json, unpack
+from prlib.profiles import PROFILES, Parameters, check_names, default_defence, default_recipe
+from prlib.run import run, verify
+from prlib.train import load_model
+
+
+def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):
+    defence = default_defence(trained_with, "mnist", seed)
+    training = Training("mnist", source, n_train, defence, default_recipe("mnist"), seed)
+    return Experiment(training, (default_defence("none", "mnist"), default_defence("pr", "mnist")), epochs, n_test)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def record(store):
+    return run(tiny(), store, progress="none")
+
+
+def test_a_record_has_every_cell_and_says_where_it_comes_from(record):
+    assert [(c.epoch, c.tested_with) for c in record.cells] == [(1, "none"), (1, "pr"), (2, "none"), (2, "pr")]
+    for cell in record.cells:
+        assert cell.total == 100 and cell.correct == unpack(cell.success, 100).sum()
+        redrawn = cell.tested_with == "pr"
+        # redrawing changes nearly all of 784 values, by less than 0.4 each, and the identity none
+        assert (cell.l0 > 700, cell.l2 > 1, 0.3 < cell.linf <= 0.4001) == (redrawn,) * 3
+    assert set(record.provenance) == {"commit", "dirty", "versions", "machine", "finished", "seconds", "digests"}
+    assert record.provenance["digests"]["test"] == load("mnist", "test", "sample").take(100).digest
+
+
+def test_a_stored_record_is_loaded_not_measured_again(record, store):
+    path = store.record_path(record.experiment)
+    before = path.stat().st_mtime_ns
+    assert run(tiny(), store) == read_record(path)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_the_same_experiment_gives_the_same_cells_elsewhere(record, tmp_path):
+    assert run(tiny(), Store(tmp_path), progress="none").cells == record.cells
+
+
+def test_judging_alone_uses_the_stored_weights(record, store):
+    weights = store.weights(record.experiment.training) / "epoch-0002.safetensors"
+    before = weights.stat().st_mtime_ns
+    more = run(tiny(epochs=(2,), n_test=120), store, progress="none")
+    assert weights.stat().st_mtime_ns == before
+    assert more.cells[0].total == 120
+
+
+def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, store, tmp_path):
+    assert verify(record, store, n=100) == (400, 400)
+    flipped = [dataclasses.replace(c, success=pack(~unpack(c.success, c.total))) for c in record.cells]
+    assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
+    with pytest.raises(FileNotFoundError, match="not in the store"):
+        verify(record, Store(tmp_path), n=100)
+
+
+def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    run(tiny(epochs=(1,)), store, progress="none")
+    monkeypatch.setattr(ex, "RESULTS", ex.RESULTS + 1)
+    old = store.load(tiny(epochs=(1,)))
+    assert old.stale and not store.is_current(tiny(epochs=(1,)))
+    assert not run(tiny(epochs=(1,)), store, progress="none").stale
+
+
+def test_golden_values_catch_a_change_of_the_numbers(record, store):
+    """Fails when the numbers of an experiment change: then raise prlib.experiment.RESULTS and renew these values."""
+    assert ex.RESULTS == 1
+    redraw = default_defence("pr", "mnist").build()
+    assert redraw.thresholds[0].tolist() == pytest.approx([0.3558963, 0.6304369], abs=1e-6)
+    images = torch.linspace(0, 1, 8).reshape(1, 1, 2, 4)
+    values = redraw(images, torch.Generator().manual_seed(0)).flatten().tolist()
+    assert values == pytest.approx(GOLDEN_REDRAW, abs=1e-6)
+    assert derive(0, "training") == 26962772879181041
+    assert load("mnist", "train", "sample").take(130, seed=derive(0, "images")).digest.startswith(GOLDEN_DIGEST)
+    weights = load_model(store.weights(record.experiment.training) / "epoch-0002.safetensors")[-1].weight
+    # a step moves a weight by 0.001; float32 sums on another kind of CPU, by far less
+    assert weights[:2, :3].flatten().tolist() == pytest.approx(GOLDEN_WEIGHTS, abs=2e-4)
+
+
+GOLDEN_REDRAW = [0.2, 0.31, 0.04, 0.35, 0.42, 0.85, 0.8, 0.96]
+GOLDEN_DIGEST = "358f97a43ed99397"
+GOLDEN_WEIGHTS = [0.0] * 6
+
+
+def test_keys_change_with_every_field_and_only_with_fields():
+    base = tiny()
+    assert key(base) == key(tiny()) and base.name == tiny().name
+    others = [tiny("none"), tiny(epochs=(1,)), tiny(n_train=131), tiny(n_test=99), tiny(seed=1), tiny(source="full")]
+    others.append(dataclasses.replace(base, tested_with=base.tested_with[:1]))
+    assert len({key(e) for e in [base, *others]}) == len(others) + 1
+    # epochs, tests and test defences are not part of the training
+    assert key(base.training) == key(tiny(epochs=(1,)).training) == key(tiny(n_test=99).training)
+
+
+def test_records_survive_a_round_trip(record, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(to_json(record)))
+    again = read_record(path)
+    assert again == record and again.experiment.name == record.experiment.name
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"experiment": {}}', "[1]"])
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.json is not a record"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 250])
+def test_bit_strings_round_trip(n):
+    bits = torch.rand(n, generator=torch.Generator().manual_seed(n)) < 0.5
+    assert len(pack(bits)) == 2 * -(-n // 8) and torch.equal(unpack(pack(bits), n), bits)
+
+
+def test_weights_of_the_full_data_are_never_judged_by_the_sample():
+    split = load("mnist", "test", "sample")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    judge(model, split, None, 0)
+    model.trained_on = "full"
+    with pytest.raises(ValueError, match="full data cannot be judged by the embedded sample"):
+        judge(model, split, None, 0)
+
+
+def test_a_batch_judged_alone_is_judged_as_among_all():
+    split = load("mnist", "test", "sample")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    redraw = default_defence("pr", "mnist").build()
+    everything, second = judge(model, split, redraw, 5), judge(model, split, redraw, 5, batches=[1])
+    assert torch.equal(everything.correct[BATCH_SIZE:], second.correct)
+    assert torch.equal(everything.l2[BATCH_SIZE:], second.l2)
+
+
+def test_distances_are_those_of_a_known_change():
+    split = load("mnist", "test", "sample").take(20)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+    def darken_four(images, generator):
+        changed = images.clone()
+        changed[:, 0, 0, :4] = 0.5  # the border of MNIST's images is black
+        return changed
+
+    outcome = judge(model, split, darken_four, 0)
+    assert outcome.l0.eq(4).all() and outcome.linf.eq(0.5).all()
+    torch.testing.assert_close(outcome.l2, torch.ones(20))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_make_experiments_with_unique_names(profile):
+    experiments = Parameters(profile=profile).experiments()
+    assert len({e.name for e in experiments}) == len(experiments) > 0
+    assert {e.training.source for e in experiments} == {"sample" if profile == "sample" else "full"}
+    assert {e.training.dataset for e in experiments} == {"mnist", "fashion-mnist", "cifar10", "cifar10-gray"}
+
+
+def test_the_default_protocol_is_the_released_codes():
+    mnist, cifar = (default_recipe(name) for name in ("mnist", "cifar10"))
+    assert (mnist.init, mnist.label_smoothing) == ("normal", 0.1)
+    assert (cifar.init, cifar.label_smoothing) == ("glorot", pytest.approx(1 / 9))
+    assert dict(default_defence("pr", "cifar10-gray").options)["steps"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"profile": "tiny"}, "'tiny'"),
+        ({"datasets": ["mnist", "svhn"]}, "'svhn'"),
+        ({"datasets": "mnist"}, "datasets must be a list"),
+        ({"seeds": 1}, "seeds must be a list"),
+        ({"seeds": [-1]}, "-1"),
+        ({"epochs": []}, "empty"),
+        ({"epochs": [0]}, "0"),
+        ({"epochs": [1.5]}, "1.5"),
+        ({"n_train": 0}, "0"),
+        ({"n_test": True}, "True"),
+        ({"n_test": "many"}, "many"),
+        ({"recompute": 1}, "1"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(given, named):
+    with pytest.raises(ValueError, match=named):
+        Parameters(**given)
+
+
+def test_unknown_parameters_are_refused_by_name():
+    with pytest.raises(ValueError, match="'epsilon'"):
+        check_names({"profile": "sample", "epsilon": 0.3})
+
+
+def test_overridden_runs_are_custom_and_have_a_store_of_their_own():
+    assert not Parameters(datasets=["mnist"]).custom
+    assert Parameters(n_train=100).custom and Parameters(n_train=100).store.root.name == "custom"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--datasets", "svhn"], "'svhn'"),
+        (["run", "nothing-like-this"], "nothing-like-this"),
+        (["run", "--device", "cuda:99", "mnist-sample1000-none"], "cuda:99"),
+        (["run", "--n-train", "99999", "--datasets", "mnist"], "99999"),
+        (["show"], "no record"),
+    ],
+)
+def test_the_command_line_refuses_bad_input_in_one_sentence(arguments, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert named in message and message.count("\n") == 1 and "Traceback" not in message
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    chosen = ["mnist-sample130-none", "--n-train", "130", "--n-test", "100", "--epochs", "1"]
+    assert main(["list", "--names", *chosen]) == 0
+    assert capsys.readouterr().out.startswith("to-do mnist-sample130-none")
+    assert main(["run", *chosen, "--progress", "none"]) == 0
+    capsys.readouterr()
+    assert main(["list", *chosen]) == 0
+    assert "1 experiments, 0 to do" in capsys.readouterr().out
+    assert main(["show", "--json", *chosen]) == 0
+    (saved,) = (tmp_path / "custom" / "records").glob("*.json")
+    assert json.loads(capsys.readouterr().out) == json.loads(saved.read_text())
+    assert main(["verify", *chosen, "--images", "100"]) == 0
+    assert "200 of 200" in capsys.readouterr().out
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="folder that can be written to"):
+        run(tiny(), Store(tmp_path / "file"), progress="none")
+
+
+def test_unknown_defences_and_sizes_are_refused():
+    with pytest.raises(ValueError, match="'magic'"):
+        Defence("magic")
+    with pytest.raises(ValueError, match="0"):
+        tiny(n_train=0)
+    assert isinstance(Record, type)

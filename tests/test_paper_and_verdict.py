@@ -1,0 +1,177 @@
+"""The transcribed tables against the paper's own identities, and verdicts against counts made by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from prlib import paper
+from prlib.cases import wilson
+from prlib.experiment import Cell, Experiment, Record, Training
+from prlib.profiles import default_defence, default_recipe
+from prlib.verdict import compare, judge_claim, measured
+
+KEY = ["dataset", "epochs", "attack", "case"]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return paper.tables()
+
+
+def rows(tables, table, **where):
+    frame = tables[tables.table == table]
+    for name, value in where.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def same(one, other, key):
+    """Both hold the same number under each key that they share, and they share all keys of the smaller."""
+    joined = one.merge(other, on=key)
+    assert len(joined) == min(len(one), len(other)) > 0
+    return (joined.accuracy_x == joined.accuracy_y).all()
+
+
+def test_every_cell_of_the_tables_is_there_once(tables):
+    counts = tables.groupby("table").size().to_dict()
+    # 4 datasets × 3 epochs × 4 columns; 4×4×3 + 4; 4×4×4; 3×3×3; 4×4×3×4; 4×4×2×4
+    assert counts == {2: 48, 3: 52, 4: 64, 5: 27, 6: 192, 7: 128}
+    assert not tables.duplicated([c for c in tables.columns if c != "accuracy"]).any()
+    assert tables.accuracy.between(0, 1).all()
+
+
+def test_tables_3_and_4_are_the_last_rows_of_6_and_7(tables):
+    attacked = rows(tables, 3)[rows(tables, 3).attack != ""]
+    assert same(attacked, rows(tables, 6, epochs=1000), KEY)
+    assert same(rows(tables, 4), rows(tables, 7, epochs=1000), [*KEY, "defense"])
+
+
+def test_normal_of_tables_3_and_6_is_both_phases_of_table_2(tables):
+    both = rows(tables, 2, phase="both")
+    for table in (3, 6):
+        joined = rows(tables, table, case="normal").merge(both, on=["dataset", "epochs"])
+        assert len(joined) == {3: 4, 6: 48}[table]
+        assert (joined.accuracy_x == joined.accuracy_y).all()
+
+
+def test_single_pr_of_tables_4_and_7_is_table_6(tables):
+    for table in (4, 7):
+        assert same(rows(tables, table, defense="pr"), rows(tables, 6), KEY)
+
+
+def test_the_papers_averages_follow_from_table_4(tables):
+    # Section 4.3: multiple models gain 1.7% in case A and 3% in case B on average
+    gain = rows(tables, 4).pivot_table(index=["dataset", "attack", "case"], columns="defense", values="accuracy")
+    by_case = (gain["pr-multi"] - gain["pr"]).groupby("case").mean()
+    assert by_case["A"] == pytest.approx(0.0172, abs=5e-5) and by_case["B"] == pytest.approx(0.0297, abs=5e-5)
+
+
+def test_two_independent_transcriptions_agree(tables):
+    second = pd.read_csv(Path(__file__).with_name("second_transcription.csv"), keep_default_na=False)
+    order = list(tables.columns)
+    pd.testing.assert_frame_equal(
+        tables.sort_values(order, ignore_index=True), second[order].sort_values(order, ignore_index=True)
+    )
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (3, 10), (8097, 10_000), (1, 500)])
+def test_wilsons_interval_is_scipys(correct, total):
+    theirs = stats.binomtest(correct, total).proportion_ci(0.95, "wilson")
+    assert wilson(correct, total) == pytest.approx((correct / total, theirs.low, theirs.high), abs=1e-6)
+
+
+def test_newcombes_interval_is_his_published_example():
+    # Newcombe (1998), Table II, example (a): 56/70 - 48/80 by method 10
+    difference = wilson(56, 70).minus(wilson(48, 80))
+    assert difference == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(-1, 10), (11, 10), (0, 0)])
+def test_impossible_counts_are_refused(correct, total):
+    with pytest.raises(ValueError, match=f"{correct} of {total}"):
+        wilson(correct, total)
+
+
+def made_up(accuracies, dataset="mnist", n=10_000):
+    """Records with given accuracies by phase and epoch, as if measured on n images."""
+    records = []
+    for trained_with, phases in (("none", {"none": "none", "pr": "test"}), ("pr", {"none": "train", "pr": "both"})):
+        cells = tuple(
+            Cell(epoch, tested_with, "normal", "", round(accuracies[phase, epoch] * n), n, "", 0.0, 0.0, 0.0)
+            for tested_with, phase in phases.items()
+            for epoch in sorted({e for _, e in accuracies})
+        )
+        training = Training(dataset, "full", 60_000, default_defence(trained_with, dataset), default_recipe(dataset), 0)
+        tested_with = tuple(default_defence(name, dataset) for name in phases)
+        epochs = tuple(sorted({e for _, e in accuracies}))
+        records.append(Record(Experiment(training, tested_with, epochs, n), cells, {}))
+    return records
+
+
+def the_papers_own(tables, dataset="mnist"):
+    table = rows(tables, 2, dataset=dataset)
+    return {(phase, epochs): a for phase, epochs, a in zip(table.phase, table.epochs, table.accuracy, strict=True)}
+
+
+def claim(name):
+    return next(c for c in paper.claims() if c["id"] == name)
+
+
+def test_the_papers_own_numbers_reproduce_themselves(tables):
+    cells = compare(made_up(the_papers_own(tables)), table=2, dataset="mnist")
+    assert len(cells) == 12 and cells.agrees.all()
+    assert max(abs(d.value) for d in cells.difference) < 1e-9
+
+
+def test_a_number_agrees_within_the_tolerance_and_half_our_interval_only(tables):
+    accuracies = the_papers_own(tables)
+    # at 0.97 of 10,000 images half the interval is 0.0033
+    for shift, agrees in ((0.0225, True), (0.0240, False)):
+        shifted = accuracies | {("none", 50): 0.9929 - shift}
+        cells = compare(made_up(shifted), table=2, dataset="mnist", phase="none", epochs=50)
+        assert cells.agrees.tolist() == [agrees]
+
+
+def test_cells_that_were_not_measured_are_none(tables):
+    cells = compare(made_up(the_papers_own(tables)), table=2, dataset="cifar10")
+    assert len(cells) == 12 and cells.ours.isna().all() and cells.agrees.isna().all()
+
+
+def test_claims_judged_on_the_papers_mnist_numbers(tables):
+    records = made_up(the_papers_own(tables))
+    # 0.9905-0.9929, 0.9824-0.9878 and 0.9671-0.9835 are all within 0.02
+    verdict = judge_claim(claim("q1-training-phase"), records)
+    assert (verdict.supported, verdict.holds, verdict.compared, verdict.within) == ("yes", 3, 6, 6)
+    assert judge_claim(claim("q1-testing-phase"), records).holds == 3
+    assert judge_claim(claim("q1-test-phase-falls"), records).supported == "yes"
+    # clean accuracy falls by 0.0094 without and by 0.0234 with redrawing in training: the opposite of the claim
+    verdict = judge_claim(claim("q1-relieves-over-fitting"), records)
+    assert (verdict.supported, verdict.fails) == ("no", 1)
+
+
+def test_claims_can_fail_be_mixed_open_or_untestable(tables):
+    accuracies = the_papers_own(tables)
+    far = accuracies | {("train", 500): 0.9}
+    assert judge_claim(claim("q1-training-phase"), made_up(far)).supported == "partly"
+    above = {k: (0.995 if k[0] == "test" else v) for k, v in accuracies.items()}
+    assert judge_claim(claim("q1-testing-phase"), made_up(above)).supported == "no"
+    close = {k: (0.5 if k[0] in ("test", "none") else v) for k, v in accuracies.items()}
+    verdict = judge_claim(claim("q1-testing-phase"), made_up(close))
+    assert (verdict.supported, verdict.open) == ("not testable", 3)
+    short = {k: v for k, v in accuracies.items() if k[1] == 50}
+    assert judge_claim(claim("q1-test-phase-falls"), made_up(short)).supported == "not testable"
+    assert judge_claim(claim("q1-training-phase"), []).supported == "not testable"
+
+
+def test_seeds_are_pooled(tables):
+    first = made_up(the_papers_own(tables))
+    second = []
+    for record in first:
+        training = dataclasses.replace(record.experiment.training, seed=1)
+        experiment = dataclasses.replace(record.experiment, training=training)
+        second.append(dataclasses.replace(record, experiment=experiment))
+    pooled = measured([*first, *second])
+    assert pooled.total.eq(20_000).all() and len(pooled) == 12
