@@ -1,11 +1,12 @@
 # The two commands are `make reproduce` and `make test`; `make help` lists the rest.
 PROFILE ?= sample
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+DEVICE ?= cpu
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --nolock --rerun-incomplete \
-  --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) --
+  --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
 
 .DEFAULT_GOAL := help
 .PHONY: help setup plan reproduce test lint book clean distclean audit
@@ -13,7 +14,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=sample (default) | published | paper     CORES=$(CORES)"
+	@echo "  PROFILE=sample (default) | published | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
 
 setup: $(READY) ## make the virtual environment (.venv)
 
@@ -45,7 +46,7 @@ book: $(READY) ## render the site from the committed notebooks and records, with
 	workflow/render book .
 	@echo "The book is at _build/html/index.html"
 
-audit: $(READY) ## look the dependencies up in the database of known vulnerabilities (needs a network)
+audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)
 	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit
 	_build/audit/bin/pip-audit --no-deps --requirement requirements.txt --requirement requirements-nodeps.txt
 

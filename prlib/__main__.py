@@ -32,9 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     for number, experiment in enumerate(experiments, start=1):
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
-        record = run(
-            experiment, parameters.store, options.device, options.progress, options.recompute, options.data
-        )
+        record = run(experiment, parameters.store, options.device, options.progress, options.recompute, options.data)
         _print_cells(record)
     return 0
 
@@ -71,9 +69,7 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
 def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
     records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
     if not records:
-        raise FileNotFoundError(
-            f"no record is in {parameters.store.root} yet; `python -m prlib run` measures them"
-        )
+        raise FileNotFoundError(f"no record is in {parameters.store.root} yet; `python -m prlib run` measures them")
     return records
 
 
@@ -89,31 +85,21 @@ def _print_cells(record: Record) -> None:
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument("only", nargs="?", default="", help="only experiments whose name starts with this")
-    which.add_argument(
-        "--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)"
-    )
+    which.add_argument("--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
     which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
     which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
-    which.add_argument(
-        "--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's"
-    )
+    which.add_argument("--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's")
     which.add_argument("--n-train", type=int, metavar="N", help="training images, instead of the profile's")
     which.add_argument("--n-test", type=int, metavar="N", help="test images, instead of the profile's")
-    which.add_argument(
-        "--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)"
-    )
+    which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser(
-        "run", parents=[which], help="measure what is missing (an interrupted run goes on)"
-    )
+    command = commands.add_parser("run", parents=[which], help="measure what is missing (an interrupted run goes on)")
     command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     bars = "bar" if sys.stderr.isatty() else "lines"
-    command.add_argument(
-        "--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)"
-    )
+    command.add_argument("--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)")
     command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
     command.set_defaults(command=_run)
 
@@ -130,12 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "verify", parents=[which], help="judge stored weights again and compare with the records"
     )
-    command.add_argument(
-        "--images", type=int, default=1000, metavar="N", help="test images (default: %(default)s)"
-    )
-    command.add_argument(
-        "--least", type=float, default=0.995, help="share that must agree (default: %(default)s)"
-    )
+    command.add_argument("--images", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
+    command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
     return parser
 

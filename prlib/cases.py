@@ -12,7 +12,7 @@ from prlib.data import Split, to_float
 from prlib.train import Transform
 
 BATCH_SIZE = 250
-"""Images judged at a time; fixed, since float32 sums depend on it, and the unit in which a judgement can be repeated."""
+"""Images judged at a time: fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
 
 
 @dataclass(frozen=True)

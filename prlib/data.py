@@ -11,11 +11,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -243,11 +245,7 @@ def _sample(name: str, split: str) -> Iterator[tuple[Tensor, Tensor]]:
 def _full(name: str, split: str, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """Read a split part by part, after downloading what is missing."""
     if missing(name, split, root):
-        # The other split is needed soon and may come in the same archive.
-        absent = {path for other in SPLITS for path in missing(name, other, root)}
-        for archive in ARCHIVES:
-            if wanted := [path for path in archive.gives if path.removesuffix(".gz") in absent]:
-                fetch(archive, root, wanted)
+        _download(name, root)
     shape = (-1, DATASETS[name].channels, DATASETS[name].size, DATASETS[name].size)
     for part in FILES[name][split]:
         raw = [torch.frombuffer(_read(path, root), dtype=torch.uint8) for path in part]
@@ -256,6 +254,19 @@ def _full(name: str, split: str, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
         else:  # records of a label byte and the planes of red, green and blue
             records = raw[0].reshape(-1, 1 + 3 * 32 * 32)
             yield records[:, 1:].reshape(shape), records[:, 0].long()
+
+
+def _download(name: str, root: Path) -> None:
+    """Download what is missing of both splits, which may come in the same archive; one process at a time."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{root} cannot be made, to download {name} into it ({error})") from error
+    with FileLock(root / ".download.lock") if os.access(root, os.W_OK) else nullcontext():
+        absent = {path for split in SPLITS for path in missing(name, split, root)}
+        for archive in ARCHIVES:
+            if wanted := [path for path in archive.gives if path.removesuffix(".gz") in absent]:
+                fetch(archive, root, wanted)
 
 
 def _find(path: str, root: Path) -> Path:

@@ -2,12 +2,16 @@
 
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
 import requests
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the progress bar that it imports complains
+    import pooch
 
 _DROPPED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 PAUSES = (0, 1, 4)  # seconds before going on after a drop, by how many in a row have brought nothing new

@@ -151,9 +151,7 @@ class Store:
             with NamedTemporaryFile(dir=self.root):
                 pass
         except OSError as error:
-            raise OSError(
-                f"the store {self.root} must be a folder that can be written to: {error}"
-            ) from error
+            raise OSError(f"the store {self.root} must be a folder that can be written to: {error}") from error
 
     def load(self, experiment: Experiment) -> Record | None:
         """The stored record, possibly stale, or None."""

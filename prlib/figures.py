@@ -83,17 +83,13 @@ def architecture(redraw: PixelRedraw) -> Figure:
     heights = np.linspace(1, 0, len(redraw.ranges))
     nodes = [("pixel\nx", 0, 0.5), ("bias\n1", 0, -0.15)]
     for label, x, y in nodes:
-        ax.text(
-            x, y, label, ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white", "ec": "black"}
-        )
+        ax.text(x, y, label, ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white", "ec": "black"})
     for height, weight, bias, (low, high) in zip(
         heights, redraw.weight[0].tolist(), redraw.bias[0].tolist(), redraw.ranges.tolist(), strict=True
     ):
         for (_, x, y), value, place in zip(nodes, (weight, bias), (0.62, 0.3), strict=True):
             ax.add_patch(
-                FancyArrowPatch(
-                    (x, y), (1.5, height), arrowstyle="-|>", mutation_scale=9, shrinkA=18, shrinkB=16
-                )
+                FancyArrowPatch((x, y), (1.5, height), arrowstyle="-|>", mutation_scale=9, shrinkA=18, shrinkB=16)
             )
             spot = (x + place * (1.5 - x), y + place * (height - y))
             ax.text(
@@ -199,9 +195,7 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
     handles = [_handle(phase, f"C{i}") for i, phase in enumerate(LABELS)]
-    hollow = mpl.lines.Line2D(
-        [], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's"
-    )
+    hollow = mpl.lines.Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
     figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3)
     return figure
 
@@ -216,7 +210,12 @@ def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> No
 
 def _handle(phase: str, colour: str) -> mpl.lines.Line2D:
     return mpl.lines.Line2D(
-        [], [], label=LABELS[phase], color=colour, marker=MARKERS[phase], linestyle=DASHES[phase]  # type: ignore[arg-type]
+        [],
+        [],
+        label=LABELS[phase],
+        color=colour,
+        marker=MARKERS[phase],
+        linestyle=DASHES[phase],  # type: ignore[arg-type]
     )
 
 

@@ -27,9 +27,7 @@ class PaperCNN(nn.Sequential):
 
     def __init__(self, channels: int = 1, size: int = 28, init: str = "normal", seed: int = 0) -> None:
         if channels < 1 or size < 28 or size % 2:
-            raise ValueError(
-                f"channels must be positive, size even and at least 28; got {channels} and {size}"
-            )
+            raise ValueError(f"channels must be positive, size even and at least 28; got {channels} and {size}")
         if init not in ("normal", "glorot"):
             raise ValueError(f'init must be "normal" or "glorot"; got {init!r}')
         self.channels, self.size = channels, size
@@ -48,7 +46,7 @@ class PaperCNN(nn.Sequential):
         for layer in self:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 _initialise(layer.weight, init, generator)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def _initialise(weight: Tensor, init: str, generator: torch.Generator) -> None:

@@ -192,18 +192,14 @@ class GaussianNoise(nn.Module):
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN."""
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}"
-        )
+        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
     if images.numel():
         low, high = (float(value) for value in images.aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
 
 
-def _random_examples(
-    k: int, n: int, bounds: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Pixels k×n×1 and their one-hot labels k×n×colours, drawn among the colours whose range holds the pixel."""
     pixels = rng.random((k, n, 1))
     lottery = rng.random((k, n, len(bounds))) * ((bounds[:, 0] <= pixels) & (pixels <= bounds[:, 1]))

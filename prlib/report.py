@@ -34,7 +34,7 @@ class Table:
         rules = ["---:" if _is_numeric(self.frame[column]) else ":---" for column in columns]
         lines = [columns, rules, *self.frame.astype(str).values.tolist()]
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"```{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n```\n"
+        return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n"
 
     def _repr_html_(self) -> str:
         plain = self.frame.astype(str).map(lambda text: re.sub(r"\[([^\]]*)\]\{[^}]*\}|[`*]", r"\1", text))
@@ -42,7 +42,7 @@ class Table:
 
 
 def start(namespace: Mapping[str, Any]) -> Parameters:
-    """Check a chapter's parameters and prepare its figures; called in the cell after the parameters, with ``globals()``.
+    """Check a chapter's parameters and prepare its figures; called right after the parameters, with ``globals()``.
 
     Raises:
         ValueError: an unknown name or a value that is not allowed, in one sentence, before anything runs.
@@ -87,9 +87,7 @@ def paper_and_ours(records: Iterable[Record], table: int, dataset: str, paramete
             "ours": _value(cell.ours),
             "95% interval": _interval(cell.ours),
             "ours − paper": _difference(cell),
-            "measured": ""
-            if cell.ours is None
-            else badge(parameters, cell.n_train, cell.n_test, cell.epochs),
+            "measured": "" if cell.ours is None else badge(parameters, cell.n_train, cell.n_test, cell.epochs),
         }
         for cell in cells.itertuples()
     ]
@@ -118,8 +116,7 @@ def provenance(records: Iterable[Record]) -> Table:
     rows = [
         {
             "record": f"`{r.experiment.name}`",
-            "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`"
-            + (" (modified)" if r.provenance["dirty"] else ""),
+            "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`" + (" (modified)" if r.provenance["dirty"] else ""),
             "machine": r.provenance["machine"]["device"],
             "training, s": f"{r.provenance['seconds']['training']:.0f}",
             "finished": r.provenance["finished"][:10],
@@ -225,4 +222,3 @@ def _evidence(verdict: Verdict) -> str:
     counts = {"holds": verdict.holds, "fails": verdict.fails, "is open": verdict.open}
     text = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
     return f"{text} of {sum(counts.values())} comparisons" if text else ""
-

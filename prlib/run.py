@@ -80,21 +80,19 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
 
 def check_device(device: str) -> None:
     """Raise a ValueError unless torch can compute on the device."""
-    available = (
-        ["cpu"]
-        + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        + ["cuda"] * torch.cuda.is_available()
-    )
+    available = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cuda"] * torch.cuda.is_available()
     if device not in available:
         raise ValueError(f"device must be one of {', '.join(available)} on this machine; got {device!r}")
 
 
 def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split, Split]:
     training = experiment.training
+    if data_root == "sample":
+        raise ValueError(
+            'data_root must be a folder with full data, not "sample"; the experiment says where images come from'
+        )
     root = "sample" if training.source == "sample" else data_root
-    train_split = load(training.dataset, "train", root).take(
-        training.n_train, seed=derive(training.seed, "images")
-    )
+    train_split = load(training.dataset, "train", root).take(training.n_train, seed=derive(training.seed, "images"))
     return train_split, load(training.dataset, "test", root).take(experiment.n_test)
 
 

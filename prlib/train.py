@@ -63,14 +63,17 @@ def train(
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
     run = None
-    for epoch in wanted:
-        snapshot = directory / f"epoch-{epoch:04d}.safetensors"
-        if not snapshot.exists():
-            run = run or _Run(split, recipe, transform, seed, directory, device, epoch)
-            run.advance(epoch, wanted[-1], progress)
-            meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
-            save_tensors(run.model.state_dict(), snapshot, meta)
-        yield epoch, load_model(snapshot, device)
+    with _progress_bar(progress, directory.name, wanted[-1], len(split)) as bar:
+        for epoch in wanted:
+            snapshot = directory / f"epoch-{epoch:04d}.safetensors"
+            if not snapshot.exists():
+                if run is None:
+                    run = _Run(split, recipe, transform, seed, directory, device, epoch)
+                    bar.update(run.epoch * len(split))
+                run.advance(epoch, bar)
+                meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
+                save_tensors(run.model.state_dict(), snapshot, meta)
+            yield epoch, load_model(snapshot, device)
 
 
 def load_model(path: Path, device: str = "cpu") -> PaperCNN:
@@ -99,7 +102,6 @@ class _Run:
     ) -> None:
         self.recipe, self.transform, self.device = recipe, transform, device
         self.images, self.labels = split.images.to(device), split.labels.to(device)
-        self.name = f"{split.name}, {directory.name}"
         _, channels, size, _ = self.images.shape
         self.model = PaperCNN(channels, size, recipe.init, seed).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
@@ -110,29 +112,16 @@ class _Run:
         if self.path.exists():
             self._restore(load_file(self.path), first)
 
-    def advance(self, epoch: int, last: int, progress: str) -> None:
-        """Train until ``epoch`` is done; ``last`` is where the whole training will end."""
-        n = len(self.images)
-        with tqdm(
-            total=last * n,
-            initial=self.epoch * n,
-            desc=self.name,
-            unit="img",
-            unit_scale=True,
-            disable=progress == "none",
-            leave=False,
-            mininterval=10 if progress == "lines" else 0.2,
-            file=_Lines(sys.stderr) if progress == "lines" else None,
-        ) as bar:
-            while self.epoch < epoch:
-                bar.set_postfix_str(f"epoch {self.epoch + 1}/{last}", refresh=False)
-                started = time.monotonic()
-                loss = self._train_one_epoch(bar)
-                self.epoch += 1
-                self.seconds += time.monotonic() - started
-                bar.set_postfix_str(f"epoch {self.epoch}/{last}, loss {loss:.3f}", refresh=False)
-                if self.epoch == epoch or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
-                    self._save()
+    def advance(self, epoch: int, bar: tqdm) -> None:
+        """Train until ``epoch`` is done, saving a checkpoint there and from time to time before."""
+        while self.epoch < epoch:
+            started = time.monotonic()
+            loss = self._train_one_epoch(bar)
+            self.epoch += 1
+            self.seconds += time.monotonic() - started
+            bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
+            if self.epoch == epoch or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                self._save()
 
     def _train_one_epoch(self, bar: tqdm) -> float:
         self.model.train()
@@ -177,6 +166,19 @@ class _Run:
                 adam.setdefault(int(index), {})[field] = value
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
+
+
+def _progress_bar(kind: str, name: str, epochs: int, images: int) -> tqdm:
+    return tqdm(
+        total=epochs * images,
+        desc=name,
+        unit="img",
+        unit_scale=True,
+        disable=kind == "none",
+        leave=False,
+        mininterval=10 if kind == "lines" else 0.2,
+        file=_Lines(sys.stderr) if kind == "lines" else None,
+    )
 
 
 class _Lines:

@@ -58,26 +58,18 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
-    """The paper's cells that match ``where`` beside ours: its columns, and ours, difference (Estimates), agrees, record.
+    """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
 
     Cells that were not measured have None there. ``where`` gives a value or a list of values for columns of
     ``prlib.paper.tables()``.
     """
     theirs = _select(paper.tables(), where)
-    theirs["used"] = theirs.defense.where(
-        theirs.phase != "none", ""
-    )  # the paper prints its no-PR column with PR's
-    both = theirs.merge(
-        measured(records).rename(columns={"defense": "used"}), on=[*COLUMNS, "used"], how="left"
-    )
+    theirs["used"] = theirs.defense.where(theirs.phase != "none", "")  # the paper prints its no-PR column with PR's
+    both = theirs.merge(measured(records).rename(columns={"defense": "used"}), on=[*COLUMNS, "used"], how="left")
     both = both.astype(object).where(both.notna(), None)
     pairs = list(zip(both.ours, both.accuracy, strict=True))
-    both["difference"] = [
-        None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs
-    ]
-    both["agrees"] = [
-        None if o is None else abs(o.value - a) <= TOLERANCE_CLEAN + o.half_width for o, a in pairs
-    ]
+    both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
+    both["agrees"] = [None if o is None else abs(o.value - a) <= TOLERANCE_CLEAN + o.half_width for o, a in pairs]
     return both
 
 
@@ -121,11 +113,7 @@ def _outcome(relation: str, difference: Estimate) -> str:
 
 
 def _pairs(claim: Mapping[str, Any], cells: pd.DataFrame) -> list[tuple[Estimate, Estimate]]:
-    fixed = [
-        column
-        for column in COLUMNS
-        if column in claim["left"] or (claim.get("change") and column == "epochs")
-    ]
+    fixed = [column for column in COLUMNS if column in claim["left"] or (claim.get("change") and column == "epochs")]
     pairs = []
     for _, group in cells.groupby([column for column in COLUMNS if column not in fixed], sort=False):
         sides = [_side(claim, claim[side], group) for side in ("left", "right")]

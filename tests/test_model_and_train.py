@@ -49,7 +49,9 @@ def test_normal_and_glorot_initialisation_have_the_right_spread():
             assert ours.bias.eq(0).all() and other.bias.eq(0).all()
 
 
-@pytest.mark.parametrize(("arguments", "named"), [((0, 28), "0"), ((1, 27), "27"), ((1, 20), "20"), ((1, 28, "he"), "he")])
+@pytest.mark.parametrize(
+    ("arguments", "named"), [((0, 28), "0"), ((1, 27), "27"), ((1, 20), "20"), ((1, 28, "he"), "he")]
+)
 def test_bad_networks_are_refused_by_name(arguments, named):
     with pytest.raises(ValueError, match=named):
         PaperCNN(*arguments)

@@ -4,6 +4,8 @@ Statistical tests use fixed seeds and reject at 1e-4: a correct implementation w
 of these tests once in some ten thousand runs.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -161,7 +163,7 @@ def test_the_k_models_are_chosen_uniformly():
     # model i's only colour range that wins is i: its value tells which model redrew
     k = 5
     edges = torch.linspace(0, 1, k + 1).tolist()
-    redraw = PixelRedraw(torch.zeros(k, k), torch.eye(k), list(zip(edges[:-1], edges[1:], strict=True)), decimals=None)
+    redraw = PixelRedraw(torch.zeros(k, k), torch.eye(k), list(itertools.pairwise(edges)), decimals=None)
     after = redraw(torch.full((1, 1, 300, 300), 0.5), generator(6))
     counts = (after.flatten() * k).long().clamp_max(k - 1).bincount(minlength=k)
     assert stats.chisquare(counts.numpy()).pvalue > ALPHA
@@ -179,7 +181,7 @@ def test_empty_batches_and_half_precision():
     assert redraw(torch.zeros(0, 3, 8, 8)).shape == (0, 3, 8, 8)
     for dtype in (torch.float16, torch.bfloat16):
         after = redraw(torch.rand(2, 1, 8, 8).to(dtype), generator())
-        assert after.dtype == dtype and 0 <= after.min() and after.max() <= 1
+        assert after.dtype == dtype and after.min() >= 0 and after.max() <= 1
 
 
 @pytest.mark.parametrize("module", [PixelRedraw.fit(steps=10), GaussianNoise()])

@@ -91,6 +91,14 @@ def test_no_cell_failed_or_warned(site: Path, page: str) -> None:
     assert "Traceback (most recent call last)" not in soup.get_text()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_markup_is_left_over(site: Path, page: str) -> None:
+    article = BeautifulSoup(str(parsed(site / page).find("article")), "html.parser")
+    for verbatim in article.select("pre, code, .math"):
+        verbatim.decompose()
+    assert re.findall(r".*(?:```|:::|\]\{|\{[a-z:]+\}).*", article.get_text()) == []
+
+
 def test_the_method_has_equations(site: Path) -> None:
     assert parsed(site / "book/method.html").select("div.math")
 
@@ -175,7 +183,8 @@ def test_page_in_a_browser(tab: Page, problems: list[str], page: str) -> None:
             if excess := tab.evaluate(OVERFLOW):
                 problems.append(f"{excess} px too wide at {width} px, {mode}")
             if width != 768:
-                tab.screenshot(path=SCREENSHOTS / f"{Path(page).stem}-{width}-{mode}.png", full_page=True)
+                picture = SCREENSHOTS / f"{Path(page).stem}-{width}-{mode}.png"
+                tab.screenshot(path=picture, full_page=True, animations="disabled")
     assert problems == []
 
 

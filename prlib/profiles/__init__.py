@@ -97,9 +97,7 @@ class Parameters:
             for entry in profile["experiments"]
         ]
 
-    def _experiment(
-        self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int
-    ) -> Experiment:
+    def _experiment(self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int) -> Experiment:
         available = DATASETS[dataset]
         n_train = self.n_train or profile["n_train"] or available.n_train
         n_test = self.n_test or profile["n_test"] or available.n_test
