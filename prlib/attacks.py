@@ -20,10 +20,7 @@ import torchattacks
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.redraw import check_images
-
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
+from prlib.data import Transform, check_images
 
 T = TypeVar("T")
 

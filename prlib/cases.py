@@ -1,15 +1,23 @@
-"""What the classifier is shown at test time, and what is measured there (paper, Section 3.4)."""
+"""What the classifier is shown, and what is measured there: the paper's cases (Section 3.4) as data."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from prlib.data import Split, to_float
-from prlib.train import Transform
+from prlib.data import Split, Transform, to_float
+
+CASES: dict[str, tuple[str, ...]] = {
+    "normal": ("defend",),
+    "A": ("attack", "defend"),
+    "B": ("attack",),
+    "C": ("defend", "attack"),
+}
+"""What is done to a clean image before it is classified, step by step (paper, Section 3.4's arrows)."""
 
 BATCH_SIZE = 250
 """Images judged at a time: fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
@@ -19,27 +27,36 @@ BATCH_SIZE = 250
 class Outcome:
     """Per example: was the final image classified correctly (bool N), and how far is it from the clean one.
 
-    ``l0`` counts changed values, ``l2`` and ``linf`` are norms of the difference, all float N.
+    ``l0`` counts changed values, ``l2`` and ``linf`` are norms of the difference, ``attacked`` is the L∞ norm of what
+    the attack itself changed, all float N. ``stuck`` (bool N) marks images at which the attack found no gradient.
     """
 
     correct: Tensor
     l0: Tensor
     l2: Tensor
     linf: Tensor
+    attacked: Tensor
+    stuck: Tensor
 
 
-@torch.no_grad()
 def judge(
     model: nn.Module,
     split: Split,
     transform: Transform | None,
     seed: int,
+    cases: Iterable[str] = ("normal",),
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     batches: Iterable[int] | None = None,
-) -> Outcome:
-    """Classify the images of ``split`` after ``transform`` (the Normal case; None shows them as they are).
+) -> dict[str, Outcome]:
+    """Classify the images of ``split`` in each of ``cases``.
 
-    Every batch of ``BATCH_SIZE`` images has a generator of its own, seeded with ``seed`` plus the batch's number, so
-    that any of them (``batches``; None is all) can be judged again alone.
+    Cases A and B share one adversarial image. Every batch of ``BATCH_SIZE`` images has random numbers of its own,
+    from ``seed``, the batch's number and the step, so that any of them (``batches``; None is all) can be judged again
+    alone.
+
+    Args:
+        transform: the defence; None leaves images as they are.
+        attack: called with the model, images and true labels, returns adversarial images. Needed in A, B and C.
 
     Raises:
         ValueError: the network was trained on a full dataset and the split is of the embedded sample, whose MNIST test
@@ -49,18 +66,59 @@ def judge(
         raise ValueError(
             "weights trained on the full data cannot be judged by the embedded sample; use the full test set"
         )
-    device = next(model.parameters()).device
-    outcomes = []
+    cases = tuple(cases)
+    parts: dict[str, list[list[Tensor]]] = {case: [] for case in cases}
     for batch in range(-(-len(split) // BATCH_SIZE)) if batches is None else batches:
-        part = slice(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE)
-        clean, labels = to_float(split.images[part].to(device)), split.labels[part].to(device)
-        generator = torch.Generator(device).manual_seed(seed + batch)
-        final = clean if transform is None else transform(clean, generator)
-        change = (final - clean).flatten(1)
+        for case, values in _judge_batch(model, split, transform, seed, cases, attack, batch).items():
+            parts[case].append(values)
+    return {case: Outcome(*(torch.cat(v) for v in zip(*rows, strict=True))) for case, rows in parts.items()}
+
+
+def _judge_batch(
+    model: nn.Module,
+    split: Split,
+    transform: Transform | None,
+    seed: int,
+    cases: tuple[str, ...],
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None,
+    batch: int,
+) -> dict[str, list[Tensor]]:
+    device = next(model.parameters()).device
+    part = slice(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE)
+    clean, labels = to_float(split.images[part].to(device)), split.labels[part].to(device)
+    after: dict[tuple[str, ...], Tensor] = {(): clean}
+    for path in sorted({CASES[case][:i] for case in cases for i in range(1, len(CASES[case]) + 1)}, key=len):
+        before = after[path[:-1]]
+        if path[-1] == "attack":
+            assert attack is not None, "an attack is needed in the cases A, B and C"
+            after[path] = attack(model, before, labels)
+        else:
+            # A number for each step: what is redrawn before and after an attack is drawn independently.
+            generator = torch.Generator(device).manual_seed(seed + batch + (len(path) << 32))
+            after[path] = before if transform is None else transform(before, generator)
+    return {case: _measure(model, CASES[case], after, labels) for case in cases}
+
+
+def _measure(
+    model: nn.Module, path: tuple[str, ...], after: Mapping[tuple[str, ...], Tensor], labels: Tensor
+) -> list[Tensor]:
+    final, clean = after[path], after[()]
+    change = (final - clean).flatten(1)
+    with torch.no_grad():
         correct = model(final).argmax(1) == labels
-        norms = ((change != 0).sum(1).float(), change.norm(dim=1), change.abs().amax(1))
-        outcomes.append([value.cpu() for value in (correct, *norms)])
-    return Outcome(*(torch.cat(values) for values in zip(*outcomes, strict=True)))
+    attacked, stuck = torch.zeros(len(clean), device=clean.device), torch.zeros_like(correct)
+    if "attack" in path:
+        start = path[: path.index("attack")]
+        attacked = (after[(*start, "attack")] - after[start]).flatten(1).abs().amax(1)
+        stuck = _gradient(model, after[start]).flatten(1).eq(0).all(1)
+    norms = ((change != 0).sum(1).float(), change.norm(dim=1), change.abs().amax(1))
+    return [value.cpu() for value in (correct, *norms, attacked, stuck)]
+
+
+def _gradient(model: nn.Module, images: Tensor) -> Tensor:
+    images = images.detach().requires_grad_()
+    logits = model(images)
+    return torch.autograd.grad(cross_entropy(logits, logits.argmax(1), reduction="sum"), images)[0]
 
 
 class Estimate(NamedTuple):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +53,8 @@ DATASETS = {
     "cifar10-gray": replace(Dataset("CIFAR-10, grayscale", *_CIFAR), channels=1),
 }
 SPLITS = ("train", "test")
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
 SAMPLE = Path(__file__).with_name("sample")
 
 _M, _F, _C = "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin"
@@ -206,6 +208,16 @@ def to_float(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be torch.uint8; got {images.dtype}")
     return images.to(torch.float32) / 255
+
+
+def check_images(images: Tensor) -> None:
+    """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
+    if images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
 
 
 def to_gray(images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         seconds, workers = _seconds(missing), min(len(missing), os.cpu_count() or 1)
         disk = sum(_megabytes(training, missing) for training in {e.training for e in missing})
         lines.append(
-            f"about {_duration(seconds / workers)} on this machine ({workers} side by side; a step was timed just now), "
+            f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"and {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)

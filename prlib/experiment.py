@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from prlib.data import DATASETS
+from prlib import attacks
+from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw
-from prlib.train import Recipe, Transform
+from prlib.train import Recipe
 
 SCHEMA = 1
 """Version of the records' format."""
@@ -30,6 +32,14 @@ BUILDERS: dict[str, Callable[..., Transform | None]] = {
 }
 """How each defence is made from its options."""
 
+ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
+    "fgsm": attacks.fgsm,
+    "bim": attacks.bim,
+    "mim": attacks.mim,
+    "cw_l2": attacks.cw_l2,
+}
+"""The attacks that experiments can name."""
+
 
 @dataclass(frozen=True)
 class Defence:
@@ -44,6 +54,33 @@ class Defence:
     def build(self) -> Transform | None:
         """Make the preprocessor; None for "none"."""
         return BUILDERS[self.name](**dict(self.options))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack by its name in tables and its options, as (name, value) pairs.
+
+    Beside the arguments of the function there are "function", its name in ``prlib.attacks``, and "labels":
+    "predicted" for the model's own predictions, "true" for the images' labels.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        _one_of("the function of an attack", dict(self.options).get("function", "none"), ATTACKS)
+        _one_of("the labels of an attack", dict(self.options).get("labels", "none"), ("predicted", "true"))
+
+    def build(self) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+        """Make the attack: of a model, images and true labels, to adversarial images."""
+        options = dict(self.options)
+        function, true_labels = ATTACKS[options.pop("function")], options.pop("labels") == "true"
+
+        def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+            result = function(model, images, labels if true_labels else None, **options)
+            return result[0] if isinstance(result, tuple) else result
+
+        return attack
 
 
 @dataclass(frozen=True)
@@ -77,12 +114,16 @@ class Experiment:
         tested_with: the defences put before the network at test time, each giving one accuracy an epoch.
         epochs: at which the network is judged.
         n_test: test images.
+        attacks: on the network; with none, clean images are judged ("normal").
+        cases: in which each attack is judged (``prlib.cases.CASES``).
     """
 
     training: Training
     tested_with: tuple[Defence, ...]
     epochs: tuple[int, ...]
     n_test: int
+    attacks: tuple[Attack, ...] = ()
+    cases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least_one("n_test", self.n_test)
@@ -90,17 +131,26 @@ class Experiment:
             raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
         if not self.tested_with:
             raise ValueError("tested_with must name at least one defence; got none")
+        if bool(self.attacks) != bool(self.cases):
+            raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
+        for case in self.cases:
+            _one_of("case", case, ("A", "B", "C"))
 
     @property
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end."""
-        t = self.training
-        return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-e{max(self.epochs)}-s{t.seed}-{key(self)}"
+        t, what = self.training, "-".join(attack.name for attack in self.attacks) or "clean"
+        return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measured accuracy: ``success`` is a hex string of one bit an example, distances are means over examples."""
+    """One measured accuracy.
+
+    ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
+    examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
+    it found no gradient.
+    """
 
     epoch: int
     tested_with: str
@@ -112,6 +162,8 @@ class Cell:
     l0: float
     l2: float
     linf: float
+    attacked: float = 0.0
+    stuck: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -198,7 +250,8 @@ def read_record(path: Path) -> Record:
         t = e["training"]
         training = Training(**{**t, "defence": _defence(t["defence"]), "recipe": Recipe(**t["recipe"])})
         tested_with = tuple(map(_defence, e["tested_with"]))
-        experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"])
+        attacks = tuple(Attack(a["name"], frozen(a["options"])) for a in e["attacks"])
+        experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"], attacks, tuple(e["cases"]))
         cells = tuple(Cell(**cell) for cell in data["cells"])
         return Record(experiment, cells, data["provenance"], data["schema"], data["results"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:

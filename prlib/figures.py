@@ -10,7 +10,6 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import NullLocator
 from torch import Tensor
 
@@ -33,7 +32,7 @@ LABELS = {
 
 def style() -> None:
     """Set the common style: colour-blind safe, and the same bytes for the same figure."""
-    sns.set_theme(style="ticks", palette="colorblind", font_scale=0.9)
+    sns.set_theme(style="ticks", palette="colorblind", font_scale=0.95)
     mpl.rcParams |= {
         "svg.hashsalt": "prlib",
         "figure.constrained_layout.use": True,
@@ -70,7 +69,7 @@ def pairs(split: Split, redraw: PixelRedraw, rows: int = 2, columns: int = 5, se
     """Fig. 2: images of a split, each beside its redrawn self."""
     clean = to_float(split.take(rows * columns).images)
     redrawn = redraw(clean, torch.Generator().manual_seed(seed))
-    figure, axes = plt.subplots(rows, columns, figsize=(7, 1.45 * rows))
+    figure, axes = plt.subplots(rows, columns, figsize=(6, 1.3 * rows))
     for ax, before, after in zip(axes.flat, clean, redrawn, strict=True):
         gap = torch.ones(before.shape[0], before.shape[1], 2)
         _picture(ax, torch.cat([before, gap, after], dim=2))
@@ -79,38 +78,24 @@ def pairs(split: Split, redraw: PixelRedraw, rows: int = 2, columns: int = 5, se
 
 def architecture(redraw: PixelRedraw) -> Figure:
     """Fig. 3: the perceptron of one PR model, with the weights it has learnt."""
-    figure, ax = plt.subplots(figsize=(7, 2.9))
-    heights = np.linspace(1, 0, len(redraw.ranges))
-    nodes = [("pixel\nx", 0, 0.5), ("bias\n1", 0, -0.15)]
-    for label, x, y in nodes:
-        ax.text(x, y, label, ha="center", va="center", bbox={"boxstyle": "circle", "fc": "white", "ec": "black"})
-    for height, weight, bias, (low, high) in zip(
-        heights, redraw.weight[0].tolist(), redraw.bias[0].tolist(), redraw.ranges.tolist(), strict=True
-    ):
-        for (_, x, y), value, place in zip(nodes, (weight, bias), (0.62, 0.3), strict=True):
-            ax.add_patch(
-                FancyArrowPatch((x, y), (1.5, height), arrowstyle="-|>", mutation_scale=9, shrinkA=18, shrinkB=16)
-            )
-            spot = (x + place * (1.5 - x), y + place * (height - y))
-            ax.text(
-                *spot,
-                f"{value:+.1f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                bbox={"fc": "white", "ec": "none", "pad": 1},
-            )
-        ax.text(
-            1.5,
-            height,
-            "Σ",
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle", "fc": "white", "ec": "black"},
-        )
-        ax.text(1.72, height, f"colour range [{low:g}, {high:g}]", va="center")
-    ax.text(2.85, 0.5, "the largest output wins:\nredraw uniformly in its range", va="center")
-    ax.set(xlim=(-0.2, 4.1), ylim=(-0.4, 1.25))
+    figure, ax = plt.subplots(figsize=(5.6, 3.2))
+    inputs = [("x", 0.5, redraw.weight[0].tolist()), ("1", 0.0, redraw.bias[0].tolist())]
+    heights = np.linspace(1, -0.5, len(redraw.ranges))
+    node = {"ha": "center", "va": "center", "bbox": {"boxstyle": "circle,pad=0.4", "fc": "white", "ec": "black"}}
+    for (name, y, values), place in zip(inputs, (0.68, 0.36), strict=True):
+        for height, value in zip(heights, values, strict=True):
+            ax.plot([0, 1.5], [y, height], color="black", linewidth=0.8, zorder=0)
+            label = {"ha": "center", "va": "center", "fontsize": 8, "bbox": {"fc": "white", "ec": "none", "pad": 1}}
+            ax.text(1.5 * place, y + place * (height - y), f"{value:+.1f}", **label)
+        ax.text(0, y, name, **node)
+    for height, (low, high) in zip(heights, redraw.ranges.tolist(), strict=True):
+        ax.text(1.5, height, "Σ", **node)
+        ax.text(1.72, height, f"[{low:g}, {high:g}]", va="center")
+    ax.text(0, 0.72, "pixel", ha="center")
+    ax.text(0, -0.3, "bias", ha="center")
+    ax.text(1.72, 1.22, "colour range", va="center")
+    ax.text(2.5, 0.25, "the largest\nsum wins", va="center")
+    ax.set(xlim=(-0.2, 3.1), ylim=(-0.75, 1.35))
     ax.axis("off")
     return figure
 
@@ -118,7 +103,7 @@ def architecture(redraw: PixelRedraw) -> Figure:
 def staircase(redraw: PixelRedraw) -> Figure:
     """A PR model's three logits over the pixel's value, and the staircase that their maximum makes."""
     x = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 4.4), sharex=True)
     logits = x[:, None] * redraw.weight[0] + redraw.bias[0]
     for colour, dash in enumerate(("-", "--", "-.")):
         top.plot(x, logits[:, colour], dash, label=f"colour {colour}")
@@ -140,7 +125,7 @@ def staircases(redraw: PixelRedraw) -> Figure:
     """The staircases of k PR models, one a row, in the order of their first threshold."""
     thresholds = redraw.thresholds[redraw.thresholds[:, 0].argsort()].clamp(0, 1)
     edges = torch.cat([torch.zeros(len(thresholds), 1), thresholds, torch.ones(len(thresholds), 1)], dim=1)
-    figure, ax = plt.subplots(figsize=(6, 3.8))
+    figure, ax = plt.subplots(figsize=(5.4, 3.6))
     grays = np.linspace(0.15, 0.95, edges.shape[1] - 1)
     for colour, gray in enumerate(grays):
         left, width = edges[:, colour], edges[:, colour + 1] - edges[:, colour]
@@ -152,7 +137,7 @@ def staircases(redraw: PixelRedraw) -> Figure:
 
 def examples(splits: Sequence[Split], columns: int = 10) -> Figure:
     """One image of each class of each dataset, a dataset a row."""
-    figure, axes = plt.subplots(len(splits), columns, figsize=(7, 0.85 * len(splits)), squeeze=False)
+    figure, axes = plt.subplots(len(splits), columns, figsize=(6, 0.8 * len(splits)), squeeze=False)
     for row, split in zip(axes, splits, strict=True):
         for label, ax in enumerate(row):
             index = int((split.labels == label).nonzero()[0])
@@ -171,7 +156,7 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
     rows = -(-len(datasets) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(7.2, 2.9 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, dataset in zip(axes.flat, datasets, strict=False):
         for i, phase in enumerate(LABELS):
             ours = cells.query("dataset == @dataset and phase == @phase").sort_values("epochs")

@@ -14,6 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from prlib.data import check_images
+
 RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 """The released code's colour ranges, for every dataset."""
 
@@ -187,16 +189,6 @@ class GaussianNoise(nn.Module):
         check_images(images)
         noise = self.std * torch.randn(images.shape, generator=generator, device=images.device)
         return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN."""
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
-    if images.numel():
-        low, high = (float(value) for value in images.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
 
 
 def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

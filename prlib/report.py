@@ -1,7 +1,9 @@
 """What a chapter shows: its parameters, its records, and tables computed from them."""
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib_inline.backend_inline as inline
@@ -84,16 +86,15 @@ def paper_and_ours(records: Iterable[Record], table: int, dataset: str, paramete
             "epochs": f"{cell.epochs:,}",
             "redrawn in": PHASE_TITLES[cell.phase],
             "paper": f"{cell.accuracy:.4f}",
-            "ours": _value(cell.ours),
-            "95% interval": _interval(cell.ours),
-            "ours − paper": _difference(cell),
+            "ours [95% interval]": _value(cell.ours),
+            "difference": _difference(cell),
             "measured": "" if cell.ours is None else badge(parameters, cell.n_train, cell.n_test, cell.epochs),
         }
         for cell in cells.itertuples()
     ]
     caption = (
         f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy on clean images. ✓ marks a difference within "
-        f"{TOLERANCE_CLEAN:g} plus half of our interval; – what this profile does not measure."
+        f"{TOLERANCE_CLEAN:g} plus half of our interval, – what this profile does not measure."
     )
     return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}")
 
@@ -169,10 +170,17 @@ def recipe_table() -> Table:
     return Table(frame, "The training recipe of the default protocol (`prlib/profiles/protocol.yaml`).", "recipe")
 
 
+def source(thing: Callable[..., Any]) -> Markdown:
+    """The code of a function or class, as it stands in the library."""
+    module = inspect.getmodule(thing)
+    name = module.__name__.replace(".", "/") if module else ""
+    return Markdown(f"From `{name}.py`:\n\n```python\n{textwrap.dedent(inspect.getsource(thing))}```")
+
+
 def badge(parameters: Parameters, n_train: int, n_test: int, epochs: int) -> str:
-    """Under which conditions a number was measured, so that a reduced run never passes for a full one."""
+    """Profile, training + test images and epochs of a number, so that a reduced run never passes for a full one."""
     profile = "custom" if parameters.custom else parameters.profile
-    return f"[{profile} · {n_train:,} training, {n_test:,} test images · {epochs:,} epochs]{{.badge}}"
+    return f"[{profile} · {n_train:,} + {n_test:,} images · {epochs:,} epochs]{{.badge}}"
 
 
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
@@ -197,15 +205,11 @@ def _is_parameter(name: str, value: Any) -> bool:
 
 
 def _is_numeric(column: pd.Series) -> bool:
-    return bool(column.astype(str).str.fullmatch(r"[–−+\-]?[\d,.]*( [✓✗])?").all())
+    return bool(column.astype(str).str.fullmatch(r"[–−+\-]?[\d,.]*( [✓✗]| \[.*\])?").all())
 
 
 def _value(ours: Estimate | None) -> str:
-    return "–" if ours is None else f"{ours.value:.4f}"
-
-
-def _interval(ours: Estimate | None) -> str:
-    return "" if ours is None else f"{ours.low:.3f} to {ours.high:.3f}"
+    return "–" if ours is None else f"{ours.value:.4f} [{ours.low:.3f}, {ours.high:.3f}]"
 
 
 def _difference(cell: Any) -> str:

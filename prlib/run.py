@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +18,8 @@ from filelock import FileLock
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, load
 from prlib.experiment import Cell, Experiment, Record, Store, derive, pack, to_json, unpack
-from prlib.train import atomically, load_model, train
+from prlib.model import PaperCNN
+from prlib.train import atomically, load_model, snapshot_path, train
 
 
 def run(
@@ -63,18 +64,18 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     """
     experiment = record.experiment
     _, split = _splits(experiment, data_root)
-    transforms = {defence.name: defence.build() for defence in experiment.tested_with}
+    folder = store.weights(experiment.training)
+    snapshots = [(epoch, snapshot_path(folder, epoch)) for epoch in sorted(set(experiment.epochs))]
+    for _, path in snapshots:
+        if not path.exists():
+            raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {path}")
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
+    networks = ((epoch, load_model(path)) for epoch, path in snapshots)
     agreeing = judged = 0
     with _one_thread():
-        for cell in record.cells:
-            path = store.weights(experiment.training) / f"epoch-{cell.epoch:04d}.safetensors"
-            if not path.exists():
-                raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {path}")
-            seed = _judging_seed(experiment, cell.epoch, cell.tested_with)
-            again = judge(load_model(path), split, transforms[cell.tested_with], seed, batches).correct
-            agreeing += int((again == unpack(cell.success, cell.total)[: len(again)]).sum())
-            judged += len(again)
+        for before, again in zip(record.cells, _judge_all(experiment, networks, split, batches), strict=True):
+            same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
+            agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
 
 
@@ -101,7 +102,6 @@ def _measure(
 ) -> Record:
     started = time.monotonic()
     training = experiment.training
-    transforms = {defence.name: defence.build() for defence in experiment.tested_with}
     networks = train(
         train_split,
         training.recipe,
@@ -112,35 +112,50 @@ def _measure(
         device,
         progress,
     )
-    cells = []
-    for epoch, model in networks:
-        for name, transform in transforms.items():
-            outcome = judge(model, test_split, transform, _judging_seed(experiment, epoch, name))
-            cells.append(_cell(epoch, name, outcome))
+    cells = tuple(_judge_all(experiment, networks, test_split))
+    trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
-        "seconds": {"training": model.seconds, "total": round(time.monotonic() - started, 1)},
+        "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
         "digests": {split.split: split.digest for split in (train_split, test_split)},
     }
-    return Record(experiment, tuple(cells), _provenance(device) | details)
+    return Record(experiment, cells, _provenance(device) | details)
 
 
-def _cell(epoch: int, tested_with: str, outcome: Outcome) -> Cell:
+def _judge_all(
+    experiment: Experiment,
+    networks: Iterable[tuple[int, PaperCNN]],
+    split: Split,
+    batches: Iterable[int] | None = None,
+) -> Iterator[Cell]:
+    """Judge networks given with their epochs, in every way that the experiment asks for."""
+    defences = [(defence.name, defence.build()) for defence in experiment.tested_with]
+    attacks = [(a.name, a.build()) for a in experiment.attacks]
+    for epoch, model in networks:
+        for tested_with, transform in defences:
+            seed = derive(experiment.training.seed, "test", epoch, tested_with)
+            if not attacks:
+                (outcome,) = judge(model, split, transform, seed, batches=batches).values()
+                yield _cell(epoch, tested_with, "normal", "", outcome)
+            for name, attack in attacks:
+                for case, outcome in judge(model, split, transform, seed, experiment.cases, attack, batches).items():
+                    yield _cell(epoch, tested_with, case, name, outcome)
+
+
+def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome) -> Cell:
     return Cell(
         epoch=epoch,
         tested_with=tested_with,
-        case="normal",
-        attack="",
+        case=case,
+        attack=attack,
         correct=int(outcome.correct.sum()),
         total=len(outcome.correct),
         success=pack(outcome.correct),
         l0=float(outcome.l0.mean()),
         l2=float(outcome.l2.mean()),
         linf=float(outcome.linf.mean()),
+        attacked=float(outcome.attacked.max()),
+        stuck=float(outcome.stuck.float().mean()),
     )
-
-
-def _judging_seed(experiment: Experiment, epoch: int, tested_with: str) -> int:
-    return derive(experiment.training.seed, "test", epoch, tested_with)
 
 
 def _provenance(device: str) -> dict[str, Any]:

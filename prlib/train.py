@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prlib.data import DATASETS, Split, to_float
+from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.model import PaperCNN
-
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -65,7 +62,7 @@ def train(
     run = None
     with _progress_bar(progress, directory.name, wanted[-1], len(split)) as bar:
         for epoch in wanted:
-            snapshot = directory / f"epoch-{epoch:04d}.safetensors"
+            snapshot = snapshot_path(directory, epoch)
             if not snapshot.exists():
                 if run is None:
                     run = _Run(split, recipe, transform, seed, directory, device, epoch)
@@ -74,6 +71,11 @@ def train(
                 meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
                 save_tensors(run.model.state_dict(), snapshot, meta)
             yield epoch, load_model(snapshot, device)
+
+
+def snapshot_path(directory: Path, epoch: int) -> Path:
+    """Where the network is after so many epochs."""
+    return directory / f"epoch-{epoch:04d}.safetensors"
 
 
 def load_model(path: Path, device: str = "cpu") -> PaperCNN:

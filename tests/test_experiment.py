@@ -156,7 +156,8 @@ def test_a_batch_judged_alone_is_judged_as_among_all():
     split = load("mnist", "test", "sample")
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     redraw = default_defence("pr", "mnist").build()
-    everything, second = judge(model, split, redraw, 5), judge(model, split, redraw, 5, batches=[1])
+    everything = judge(model, split, redraw, 5)["normal"]
+    second = judge(model, split, redraw, 5, batches=[1])["normal"]
     assert torch.equal(everything.correct[BATCH_SIZE:], second.correct)
     assert torch.equal(everything.l2[BATCH_SIZE:], second.l2)
 
@@ -170,7 +171,7 @@ def test_distances_are_those_of_a_known_change():
         changed[:, 0, 0, :4] = 0.5  # the border of MNIST's images is black
         return changed
 
-    outcome = judge(model, split, darken_four, 0)
+    outcome = judge(model, split, darken_four, 0)["normal"]
     assert outcome.l0.eq(4).all() and outcome.linf.eq(0.5).all()
     torch.testing.assert_close(outcome.l2, torch.ones(20))
 
