@@ -40,7 +40,8 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
 def _list(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.names:
         for experiment in experiments:
-            print("ready" if parameters.store.is_current(experiment) else "to-do", experiment.name)
+            state = "ready" if parameters.store.is_current(experiment) else "to-do"
+            print(state, experiment.name, experiment.training.name)
     else:
         print(describe_plan(parameters, experiments))
     return 0
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
     )
-    command.add_argument("--names", action="store_true", help="a line each: ready or to-do, and the name")
+    command.add_argument("--names", action="store_true", help="a line each: ready or to-do, its name, its training's name")
     command.set_defaults(command=_list)
 
     command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")

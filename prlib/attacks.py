@@ -223,10 +223,10 @@ def cw_l2(
         best, distance = clean, clean.new_full((len(clean),), math.inf)
         low, high, const = torch.zeros_like(distance), distance, torch.full_like(distance, initial_const)
         for _ in range(binary_search_steps):
-            found, length = _cw_descend(model, clean, targets, const, confidence, max_steps, learning_rate)
+            found, length, held = _cw_descend(model, clean, targets, const, confidence, max_steps, learning_rate)
             best = torch.where((length < distance)[:, None, None, None], found, best)
             distance = distance.minimum(length)
-            low, high = torch.where(length.isinf(), const, low), torch.where(length.isinf(), high, const)
+            low, high = torch.where(held, low, const), torch.where(held, const, high)
             const = torch.where(high.isinf(), const * 10, (low + high) / 2)
         return best, distance.isfinite()
 
@@ -242,14 +242,21 @@ def _cw_descend(
     confidence: float,
     max_steps: int,
     learning_rate: float,
-) -> tuple[Tensor, Tensor]:
-    """Adam (Kingma & Ba, 2015) for each image's c: the closest successes, and their squared distance or infinity."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam (Kingma & Ba, 2015) at each image's c, one row of the state for each image that still moves.
+
+    Returns the closest successes, their squared distances (infinity where there is none), and whether an image was
+    still fooled when it stopped: only then does its c suffice, since the first, coarse steps overshoot at any c.
+    """
     best, distance = clean.clone(), torch.full_like(const, math.inf)
+    held = torch.zeros_like(const, dtype=torch.bool)
     row = torch.arange(len(clean), device=clean.device)
     w = torch.atanh((2 * clean - 1) * 0.9999)  # black and white would lie at infinity, where gradients vanish
+    rate = torch.full_like(const, learning_rate)[:, None, None, None]
     mean, square = torch.zeros_like(w), torch.zeros_like(w)
     total, previous = torch.zeros_like(const), torch.full_like(const, math.inf)
-    window = max(10, math.ceil(max_steps / 10))
+    fooled = torch.zeros_like(held)
+    window = max(10, math.ceil(max_steps / 20))
     for step in range(1, max_steps + 1):
         w.requires_grad_()
         adversarial = (w.tanh() + 1) / 2
@@ -263,19 +270,21 @@ def _cw_descend(
             distance[row] = torch.where(closer, length, distance[row])
             mean.lerp_(gradient, 0.1)
             square.lerp_(gradient.square(), 0.001)
-            scale = (square / (1 - 0.999**step)).sqrt_() + 1e-8
-            w = w - learning_rate / (1 - 0.9**step) * mean / scale
-            total += loss
-        if step % window == 0:
-            # Single losses oscillate: compare their sums over windows. Close to the optimum the best image gains
-            # far less than the sum does, so a success stops early; a c is given up only when nothing moves.
-            moving = total < torch.where(distance[row].isfinite(), 0.97, 0.9999) * previous
-            state = (row, clean, labels, const, w, mean, square, total)
-            row, clean, labels, const, w, mean, square, previous = (values[moving] for values in state)
-            total = torch.zeros_like(previous)
+            w = w - rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt_() + 1e-8)
+            total, fooled = total + loss, fooled | (excess < 0)
+        if step % window == 0 or step == max_steps:
+            held[row] = fooled
+            # Single losses oscillate: compare sums over windows. An image that stalls goes on with a tenth of the
+            # learning rate, and leaves when it stalls again. An image never fooled stalls only when nothing moves.
+            stalled = total >= torch.where(distance[row].isfinite(), 0.98, 0.9999) * previous
+            going = ~stalled | (rate.flatten() == learning_rate)
+            rate = torch.where(stalled[:, None, None, None], learning_rate / 10, rate)
+            state = (row, clean, labels, const, w, rate, mean, square, total)
+            row, clean, labels, const, w, rate, mean, square, previous = (values[going] for values in state)
+            total, fooled = torch.zeros_like(previous), torch.zeros_like(row, dtype=torch.bool)
             if not len(row):
                 break
-    return best, distance
+    return best, distance, held
 
 
 def protocol(epsilon: float) -> dict[str, partial]:

@@ -14,6 +14,8 @@ from prlib.profiles import Parameters
 JUDGING = 0.35
 """Judging an image takes about this share of training on it: a forward pass, and one redraw."""
 
+_STEPS = {"cw": 500}  # of its 1,000, as images stop when they are done
+
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     """Which experiments are missing in the store, and how long and how much disk they will take."""
@@ -32,11 +34,18 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
 
 def _seconds(experiments: list[Experiment]) -> float:
     rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
-    total = 0.0
+    longest: dict[Training, int] = {}
     for e in experiments:
-        judged = e.n_test * len(e.epochs) * len(e.tested_with)
-        total += rates[_shape(e.training)] * (e.training.n_train * max(e.epochs) + JUDGING * judged)
-    return total
+        longest[e.training] = max(longest.get(e.training, 0), *e.epochs)
+    training = sum(rates[_shape(t)] * t.n_train * epochs for t, epochs in longest.items())
+    return training + sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
+
+
+def _images_judged(e: Experiment) -> float:
+    """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
+    gradients = sum(_STEPS.get(a.name, dict(a.options).get("steps", 1)) for a in e.attacks)
+    runs = len({"C" if case == "C" else "A or B" for case in e.cases})
+    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
 
 
 def _shape(training: Training) -> tuple[int, int]:

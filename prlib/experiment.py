@@ -27,10 +27,9 @@ RESULTS = 1
 BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "none": lambda: None,
     "pr": PixelRedraw.fit,
-    "pr-multi": PixelRedraw.fit,
     "noise": GaussianNoise,
 }
-"""How each defence is made from its options."""
+"""How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi"."""
 
 ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
     "fgsm": attacks.fgsm,
@@ -43,17 +42,22 @@ ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
 
 @dataclass(frozen=True)
 class Defence:
-    """A random preprocessor by name ("none", "pr", "pr-multi", "noise") and its options, as (name, value) pairs."""
+    """A random preprocessor by its name in tables (a key of ``BUILDERS``, or one with a variant) and its options."""
 
     name: str = "none"
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        _one_of("defence", self.name, BUILDERS)
+        _one_of("defence", self.kind, BUILDERS)
+
+    @property
+    def kind(self) -> str:
+        """The name without its variant: "none", "pr" or "noise"."""
+        return self.name.partition("-")[0]
 
     def build(self) -> Transform | None:
         """Make the preprocessor; None for "none"."""
-        return BUILDERS[self.name](**dict(self.options))
+        return BUILDERS[self.kind](**dict(self.options))
 
 
 @dataclass(frozen=True)

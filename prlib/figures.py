@@ -1,6 +1,7 @@
 """Figures, drawn from records and from the models themselves; every one reads in grayscale."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -81,12 +82,13 @@ def architecture(redraw: PixelRedraw) -> Figure:
     figure, ax = plt.subplots(figsize=(5.6, 3.2))
     inputs = [("x", 0.5, redraw.weight[0].tolist()), ("1", 0.0, redraw.bias[0].tolist())]
     heights = np.linspace(1, -0.5, len(redraw.ranges))
-    node = {"ha": "center", "va": "center", "bbox": {"boxstyle": "circle,pad=0.4", "fc": "white", "ec": "black"}}
+    middle: dict[str, Any] = {"ha": "center", "va": "center"}
+    node = {**middle, "bbox": {"boxstyle": "circle,pad=0.4", "fc": "white", "ec": "black"}}
+    number = {**middle, "bbox": {"fc": "white", "ec": "none", "pad": 1}, "fontsize": 8}
     for (name, y, values), place in zip(inputs, (0.68, 0.36), strict=True):
         for height, value in zip(heights, values, strict=True):
             ax.plot([0, 1.5], [y, height], color="black", linewidth=0.8, zorder=0)
-            label = {"ha": "center", "va": "center", "fontsize": 8, "bbox": {"fc": "white", "ec": "none", "pad": 1}}
-            ax.text(1.5 * place, y + place * (height - y), f"{value:+.1f}", **label)
+            ax.text(1.5 * place, y + place * (height - y), f"{value:+.1f}", **number)
         ax.text(0, y, name, **node)
     for height, (low, high) in zip(heights, redraw.ranges.tolist(), strict=True):
         ax.text(1.5, height, "Σ", **node)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from prlib.data import DATASETS
-from prlib.experiment import Defence, Experiment, Store, Training, frozen
+from prlib.experiment import Attack, Defence, Experiment, Store, Training, frozen
 from prlib.train import Recipe
 
 PROFILES = ("sample", "published", "paper")
@@ -95,18 +95,22 @@ class Parameters:
             for dataset in self.chosen_datasets
             for seed in self.seeds or profile["seeds"]
             for entry in profile["experiments"]
+            if dataset in entry.get("datasets", [dataset])
         ]
 
     def _experiment(self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int) -> Experiment:
         available = DATASETS[dataset]
         n_train = self.n_train or profile["n_train"] or available.n_train
         n_test = self.n_test or profile["n_test"] or available.n_test
+        n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
         return Experiment(
             training=Training(dataset, profile["source"], n_train, defence, default_recipe(dataset), seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
+            attacks=tuple(default_attack(name, dataset) for name in entry.get("attacks", [])),
+            cases=tuple(entry.get("cases", [])),
         )
 
 
@@ -116,6 +120,17 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     if name.startswith("pr"):
         options = {**options, "seed": seed}
     return Defence(name, frozen(options))
+
+
+def default_attack(name: str, dataset: str) -> Attack:
+    """An attack with the options of the default protocol, and the paper's epsilon for the dataset."""
+    protocol = _read("protocol")
+    options = dict(protocol["attacks"][name])
+    if options["function"] != "cw_l2":
+        options["epsilon"] = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
+    if "step_share" in options:
+        options["step_size"] = options.pop("step_share") * options["epsilon"]
+    return Attack(name, frozen(options))
 
 
 def default_recipe(dataset: str) -> Recipe:
