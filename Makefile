@@ -43,7 +43,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 book: $(READY) ## render the site from the committed notebooks and records, without running anything
-	workflow/render book .
+	workflow/render book results/published/records .
 	@echo "The book is at _build/html/index.html"
 
 audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)

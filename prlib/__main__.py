@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
     )
-    command.add_argument("--names", action="store_true", help="a line each: ready or to-do, its name, its training's name")
+    command.add_argument(
+        "--names", action="store_true", help="a line each: ready or to-do, its name, its training's name"
+    )
     command.set_defaults(command=_list)
 
     command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")

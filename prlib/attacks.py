@@ -12,7 +12,6 @@ network sees at a time. Bad arguments raise a ValueError before anything is comp
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -202,7 +201,8 @@ def cw_l2(
         confidence: by how much another logit must exceed the label's.
         initial_const, binary_search_steps: each image's c starts at ``initial_const``; a further step halves the
             interval between a c that failed and one that succeeded, or multiplies c by ten while none has.
-        max_steps, learning_rate: of Adam, for each c. An image stops earlier when it no longer gets closer.
+        max_steps, learning_rate: of Adam, for each c. An image that no longer gets closer takes finer steps, then
+            leaves the batch.
 
     Returns:
         The closest successful images, N×C×H×W, and whether there is one, bool N. Where there is none the image is
@@ -243,67 +243,53 @@ def _cw_descend(
     max_steps: int,
     learning_rate: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adam (Kingma & Ba, 2015) at each image's c, one row of the state for each image that still moves.
+    """Adam (Kingma & Ba, 2015) at each image's c; the tensors' rows are the images that still move.
 
-    Returns the closest successes, their squared distances (infinity where there is none), and whether an image was
-    still fooled when it stopped: only then does its c suffice, since the first, coarse steps overshoot at any c.
+    Returns the closest successes, their squared distances (infinity where there is none), and whether the image was
+    fooled to the last: only then is its c large enough, since Adam's first steps overshoot with any.
     """
     best, distance = clean.clone(), torch.full_like(const, math.inf)
-    held = torch.zeros_like(const, dtype=torch.bool)
+    held, fine, fooled = (torch.zeros_like(const, dtype=torch.bool) for _ in range(3))
     row = torch.arange(len(clean), device=clean.device)
     w = torch.atanh((2 * clean - 1) * 0.9999)  # black and white would lie at infinity, where gradients vanish
-    rate = torch.full_like(const, learning_rate)[:, None, None, None]
     mean, square = torch.zeros_like(w), torch.zeros_like(w)
-    total, previous = torch.zeros_like(const), torch.full_like(const, math.inf)
-    fooled = torch.zeros_like(held)
+    total, previous = torch.zeros_like(const), distance.clone()
     window = max(10, math.ceil(max_steps / 20))
     for step in range(1, max_steps + 1):
-        w.requires_grad_()
-        adversarial = (w.tanh() + 1) / 2
-        length = (adversarial - clean).square().sum((1, 2, 3))
-        excess = _margin(model(adversarial), labels) + confidence
-        loss = length + const * excess.clamp_min(0)
-        (gradient,) = torch.autograd.grad(loss.sum(), w)
-        with torch.no_grad():
-            closer = (excess < 0) & (length < distance[row])
-            best[row] = torch.where(closer[:, None, None, None], adversarial, best[row])
-            distance[row] = torch.where(closer, length, distance[row])
-            mean.lerp_(gradient, 0.1)
-            square.lerp_(gradient.square(), 0.001)
-            w = w - rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt_() + 1e-8)
-            total, fooled = total + loss, fooled | (excess < 0)
+        adversarial, length, excess, loss, gradient = _cw_loss(model, w, clean, labels, const, confidence)
+        closer = (excess < 0) & (length < distance[row])
+        best[row] = torch.where(closer[:, None, None, None], adversarial, best[row])
+        distance[row] = torch.where(closer, length, distance[row])
+        total, fooled = total + loss, fooled | (excess < 0)
+        mean.lerp_(gradient, 0.1)
+        square.lerp_(gradient.square(), 0.001)
+        rate = torch.where(fine, learning_rate / 10, learning_rate) / (1 - 0.9**step)
+        w = w - rate[:, None, None, None] * mean / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
         if step % window == 0 or step == max_steps:
             held[row] = fooled
-            # Single losses oscillate: compare sums over windows. An image that stalls goes on with a tenth of the
-            # learning rate, and leaves when it stalls again. An image never fooled stalls only when nothing moves.
+            # A single loss says little, since they oscillate: compare sums over windows. An image that stalls goes on
+            # with a tenth of the learning rate, and is done when it stalls again.
             stalled = total >= torch.where(distance[row].isfinite(), 0.98, 0.9999) * previous
-            going = ~stalled | (rate.flatten() == learning_rate)
-            rate = torch.where(stalled[:, None, None, None], learning_rate / 10, rate)
-            state = (row, clean, labels, const, w, rate, mean, square, total)
-            row, clean, labels, const, w, rate, mean, square, previous = (values[going] for values in state)
-            total, fooled = torch.zeros_like(previous), torch.zeros_like(row, dtype=torch.bool)
+            moving, fine = ~(stalled & fine), stalled | fine
+            state = (row, clean, labels, const, w, mean, square, fine, total)
+            row, clean, labels, const, w, mean, square, fine, previous = (rows[moving] for rows in state)
+            total, fooled = torch.zeros_like(previous), torch.zeros_like(fine)
             if not len(row):
                 break
     return best, distance, held
 
 
-def protocol(epsilon: float) -> dict[str, partial]:
-    """The attacks of the paper's tables and their named variants; each one's ``keywords`` are its parameters.
-
-    "fgsm", "bim", "mim" and "cw" are the default protocol: the paper, completed by its released code. Beside them:
-    steps of ε/4, MIM exactly as Eq. 4, and CW with the nine search steps of Carlini & Wagner (2017).
-    """
-    cw = partial(cw_l2, confidence=0.0, initial_const=10.0, max_steps=1000, learning_rate=0.1)
-    return {
-        "fgsm": partial(fgsm, epsilon=epsilon),
-        "bim": partial(bim, epsilon=epsilon, step_size=0.05, steps=10),
-        "bim-quarter": partial(bim, epsilon=epsilon, step_size=epsilon / 4, steps=10),
-        "mim": partial(mim, epsilon=epsilon, step_size=0.06, steps=10, decay=1.0, norm="sign"),
-        "mim-quarter": partial(mim, epsilon=epsilon, step_size=epsilon / 4, steps=10, decay=1.0, norm="sign"),
-        "mim-l2": partial(mim, epsilon=epsilon, step_size=0.06, steps=10, decay=1.0, norm="l2"),
-        "cw": partial(cw, binary_search_steps=1),
-        "cw-nine": partial(cw, binary_search_steps=9),
-    }
+def _cw_loss(
+    model: nn.Module, w: Tensor, clean: Tensor, labels: Tensor, const: Tensor, confidence: float
+) -> tuple[Tensor, ...]:
+    """The images at w, their squared distances, what they lack for success, Eq. 6's loss and its gradient."""
+    w = w.detach().requires_grad_()
+    adversarial = (w.tanh() + 1) / 2
+    length = (adversarial - clean).square().sum((1, 2, 3))
+    excess = _margin(model(adversarial), labels) + confidence
+    loss = length + const * excess.clamp_min(0)
+    gradient = torch.autograd.grad(loss.sum(), w)[0]
+    return adversarial.detach(), length.detach(), excess.detach(), loss.detach(), gradient
 
 
 def _by_batch(

@@ -19,10 +19,12 @@ from prlib.experiment import Record
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters, check_names, default_recipe
 from prlib.run import check_device, run
-from prlib.verdict import TOLERANCE_CLEAN, Verdict, compare, judge_claims
+from prlib.verdict import TOLERANCE, Verdict, checks, compare, judge_claims, measured
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Table 2's columns as the answer to: where is the image redrawn?"""
+
+ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"}
 
 
 class Table:
@@ -39,7 +41,7 @@ class Table:
         return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n"
 
     def _repr_html_(self) -> str:
-        plain = self.frame.astype(str).map(lambda text: re.sub(r"\[([^\]]*)\]\{[^}]*\}|[`*]", r"\1", text))
+        plain = self.frame.astype(str).map(lambda text: _plain(text))
         return plain.style.hide(axis="index").set_caption(self.caption).to_html(table_uuid=self.name)
 
 
@@ -58,12 +60,13 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     return parameters
 
 
-def obtain(parameters: Parameters, trained_with: Sequence[str]) -> list[Record]:
+def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) -> list[Record]:
     """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
 
-    Says what is not measured yet, and what is stale; only current records are returned.
+    ``trained_with`` names the trainings that a chapter is about; None is all. Says what is not measured yet, and what
+    is stale; only current records are returned.
     """
-    wanted = [e for e in parameters.experiments() if e.training.defence.name in trained_with]
+    wanted = [e for e in parameters.experiments() if trained_with is None or e.training.defence.name in trained_with]
     if parameters.measured_on_demand:
         return [run(e, parameters.store, parameters.device, recompute=parameters.recompute) for e in wanted]
     stored = [parameters.store.load(e) for e in wanted]
@@ -78,25 +81,80 @@ def obtain(parameters: Parameters, trained_with: Sequence[str]) -> list[Record]:
     return [r for r in stored if r is not None and not r.stale]
 
 
-def paper_and_ours(records: Iterable[Record], table: int, dataset: str, parameters: Parameters) -> Table:
-    """The paper's numbers of a table and dataset beside ours, with 95% intervals and differences."""
-    cells = compare(records, table=table, dataset=dataset).sort_values("epochs", kind="stable")
+def paper_and_ours(
+    records: Iterable[Record], table: int, dataset: str, parameters: Parameters, epochs: Sequence[int] | None = None
+) -> Table:
+    """The paper's numbers of a table and dataset beside ours, with 95% intervals, differences and links to records.
+
+    ``epochs`` restricts the rows; None is all of the table's.
+    """
+    where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
+    cells = compare(records, **where).sort_values("epochs", kind="stable")
+    attacked = bool((cells.attack != "").any())
     rows = [
         {
             "epochs": f"{cell.epochs:,}",
-            "redrawn in": PHASE_TITLES[cell.phase],
+            **(_attacked(cell) if attacked else {"redrawn in": PHASE_TITLES[cell.phase]}),
             "paper": f"{cell.accuracy:.4f}",
             "ours [95% interval]": _value(cell.ours),
             "difference": _difference(cell),
-            "measured": "" if cell.ours is None else badge(parameters, cell.n_train, cell.n_test, cell.epochs),
+            "measured": "" if cell.ours is None else badge(parameters, cell),
         }
         for cell in cells.itertuples()
     ]
     caption = (
-        f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy on clean images. ✓ marks a difference within "
-        f"{TOLERANCE_CLEAN:g} plus half of our interval, – what this profile does not measure."
+        f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy{' under attack' * attacked}. "
+        "✓ marks a difference within the tolerance, – what this profile does not measure."
     )
     return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}")
+
+
+def distances(records: Iterable[Record], parameters: Parameters) -> Table:
+    """Mean distances between the clean and the final image, by attack and case."""
+    cells = measured(records)
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "trained with": cell.defense,
+            "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
+            "case": cell.case,
+            "L0": f"{cell.l0:,.0f}",
+            "L2": f"{cell.l2:.2f}",
+            "L∞": f"{cell.linf:.3f}",
+            "measured": badge(parameters, cell),
+        }
+        for cell in cells[cells.attack != ""].itertuples()
+    ]
+    caption = "How far the final image is from the clean one, in each case (means over test images)."
+    return Table(pd.DataFrame(rows), caption, "distances")
+
+
+def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: str) -> Table:
+    """Our accuracies alone, where the paper has none: a row a cell of ``prlib.verdict.measured``."""
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "trained with": cell.defense,
+            "redrawn in": PHASE_TITLES.get(cell.phase, ""),
+            **({"attack": ATTACK_TITLES.get(cell.attack, cell.attack), "case": cell.case} if cell.attack else {}),
+            "accuracy [95% interval]": _value(cell.ours),
+            "measured": badge(parameters, cell),
+        }
+        for cell in cells.itertuples()
+    ]
+    return Table(pd.DataFrame(rows).fillna(""), caption, name)
+
+
+def suspicions(records: Iterable[Record]) -> Table:
+    """What ``prlib.verdict.checks`` finds suspicious about the numbers, by finding."""
+    found = checks(records)
+    counts = found.groupby(["attack", "finding"], sort=False, as_index=False).size()
+    rows = [
+        {"attack": ATTACK_TITLES.get(row.attack, row.attack), "finding": row.finding, "records": row.size_}
+        for row in counts.rename(columns={"size": "size_"}).itertuples()
+    ]
+    columns = ["attack", "finding", "records"]
+    return Table(pd.DataFrame(rows, columns=columns), "What the checks beside the numbers have found.", "checks")
 
 
 def verdicts(records: Iterable[Record], prefix: str) -> Table:
@@ -177,10 +235,11 @@ def source(thing: Callable[..., Any]) -> Markdown:
     return Markdown(f"From `{name}.py`:\n\n```python\n{textwrap.dedent(inspect.getsource(thing))}```")
 
 
-def badge(parameters: Parameters, n_train: int, n_test: int, epochs: int) -> str:
-    """Profile, training + test images and epochs of a number, so that a reduced run never passes for a full one."""
+def badge(parameters: Parameters, cell: Any) -> str:
+    """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
     profile = "custom" if parameters.custom else parameters.profile
-    return f"[{profile} · {n_train:,} + {n_test:,} images · {epochs:,} epochs]{{.badge}}"
+    text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images · {cell.epochs:,} epochs"
+    return f"[[{text}]{{.badge}}](../records/{cell.record}.json)"
 
 
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
@@ -193,6 +252,12 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
             options.append(f"-p {name} {value}")
     command = f".venv/bin/papermill book/{chapter}.ipynb _build/{chapter}.ipynb {' '.join(options)}"
     return Markdown(f"```bash\n{command}\n```")
+
+
+def _plain(text: str) -> str:
+    """Markdown's links, marks and code without their markup."""
+    text = re.sub(r"\[([^\[\]]*)\]\{[^}]*\}", r"\1", text)
+    return re.sub(r"\[([^\[\]]*)\]\([^)]*\)|[`*]", r"\1", text)
 
 
 def _shape(x: torch.Tensor) -> str:
@@ -210,6 +275,10 @@ def _is_numeric(column: pd.Series) -> bool:
 
 def _value(ours: Estimate | None) -> str:
     return "–" if ours is None else f"{ours.value:.4f} [{ours.low:.3f}, {ours.high:.3f}]"
+
+
+def _attacked(cell: Any) -> dict[str, str]:
+    return {"attack": ATTACK_TITLES.get(cell.attack, ""), "case": cell.case}
 
 
 def _difference(cell: Any) -> str:

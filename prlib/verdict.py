@@ -8,19 +8,23 @@ import pandas as pd
 
 from prlib import paper
 from prlib.cases import Estimate, wilson
-from prlib.experiment import Record
+from prlib.experiment import Cell, Record
 
-TOLERANCE_CLEAN = 0.02
-"""Clean accuracies agree within this plus the half-width of our 95% interval; fixed before any run."""
+TOLERANCE = {"clean": 0.02, "attacked": 0.05}
+"""Accuracies agree within this plus the half-width of our 95% interval; fixed before any run."""
 
 PHASES = {(False, False): "none", (True, False): "train", (False, True): "test", (True, True): "both"}
 """Table 2's columns: is the defence used (in training, at test time)."""
 
-COLUMNS = ["dataset", "epochs", "phase"]
-"""What tells one of Table 2's cells from another."""
-
 PAPER_EPOCHS = (50, 500, 1000)
 """The epochs of the paper's tables."""
+
+COLUMNS = ["dataset", "defense", "epochs", "phase", "attack", "case"]
+"""What tells one accuracy from another, as in ``prlib.paper.tables()``.
+
+A clean accuracy has a phase, one under attack an attack and a case. The defence of a network that is neither trained
+nor tested with one is "none".
+"""
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,18 @@ class Verdict:
 
 
 def measured(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a cell of the records: the columns of ``COLUMNS``, defense, ours (Estimate), and the record's name.
+    """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, mean distances l0, l2, linf, record (a name).
 
     Seeds of the same cell are pooled into one accuracy.
     """
+    sizes = ["n_train", "n_test"]
+    counts = ["correct", "total", "l0", "l2", "linf", "record"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
-    columns = [*COLUMNS, "defense", "n_train", "n_test", "correct", "total", "l2", "record"]
-    frame = pd.DataFrame(rows, columns=columns)
-    group = frame.groupby([*COLUMNS, "defense", "n_train", "n_test"], sort=False, as_index=False)
-    pooled = group.agg(
-        correct=("correct", "sum"), total=("total", "sum"), l2=("l2", "mean"), record=("record", "first")
-    )
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, *counts])
+    how = {"correct": "sum", "total": "sum", "l0": "mean", "l2": "mean", "linf": "mean", "record": "first"}
+    pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
     pooled["ours"] = [wilson(c, t) for c, t in zip(pooled.correct, pooled.total, strict=True)]
-    return pooled
+    return pooled.drop(columns=["correct", "total"])
 
 
 def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
@@ -64,21 +67,33 @@ def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
     ``prlib.paper.tables()``.
     """
     theirs = _select(paper.tables(), where)
-    theirs["used"] = theirs.defense.where(theirs.phase != "none", "")  # the paper prints its no-PR column with PR's
-    both = theirs.merge(measured(records).rename(columns={"defense": "used"}), on=[*COLUMNS, "used"], how="left")
-    both = both.astype(object).where(both.notna(), None)
+    # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.
+    normal = theirs.case == "normal"
+    key = theirs[COLUMNS].copy()
+    key["defense"] = key.defense.where(key.phase != "none", "none")
+    key["phase"] = key.phase.where(~normal, "both")
+    key[["attack", "case"]] = key[["attack", "case"]].where(~normal, "")
+    ours = key.merge(measured(records).drop_duplicates(COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
+    both = pd.concat([theirs.reset_index(drop=True), ours], axis=1).astype(object)
+    both = both.where(both.notna(), None)
     pairs = list(zip(both.ours, both.accuracy, strict=True))
     both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
-    both["agrees"] = [None if o is None else abs(o.value - a) <= TOLERANCE_CLEAN + o.half_width for o, a in pairs]
+    both["agrees"] = [None if o is None else _agrees(o, a, case) for (o, a), case in zip(pairs, both.case, strict=True)]
     return both
 
 
 def judge_claim(claim: Mapping[str, Any], records: Iterable[Record]) -> Verdict:
     """The two verdicts on one claim of ``prlib.paper.claims()``."""
+    records = list(records)
     cells = compare(records, **claim["cells"])
     cells = cells[cells.ours.notna()]
     agrees = [bool(a) for a in cells.agrees]
-    outcomes = [_outcome(claim["relation"], left.minus(right)) for left, right in _pairs(claim, cells)]
+    if "none" in (claim["left"].get("defense"), claim["right"].get("defense")):
+        cells = pd.concat([cells, _select(measured(records), {"defense": "none"})])
+    if "quantity" in claim:
+        cells["ours"] = [Estimate(value, value, value) for value in cells[claim["quantity"]]]
+    tolerance = TOLERANCE["attacked" if (cells.attack != "").all() else "clean"]
+    outcomes = [_outcome(claim["relation"], left.minus(right), tolerance) for left, right in _pairs(claim, cells)]
     counts = {word: outcomes.count(word) for word in ("holds", "fails", "open")}
     return Verdict(
         claim=claim,
@@ -90,10 +105,48 @@ def judge_claim(claim: Mapping[str, Any], records: Iterable[Record]) -> Verdict:
     )
 
 
-def judge_claims(records: Iterable[Record], prefix: str) -> list[Verdict]:
+def judge_claims(records: Iterable[Record], prefix: str = "") -> list[Verdict]:
     """The verdicts on the claims whose id starts with ``prefix``."""
     records = list(records)
     return [judge_claim(claim, records) for claim in paper.claims() if claim["id"].startswith(prefix)]
+
+
+def checks(records: Iterable[Record]) -> pd.DataFrame:
+    """What is suspicious about the numbers, a row a finding: record, attack, finding (in the spirit of AutoAttack's).
+
+    Steps larger than ε, changes outside ε, images without a gradient, clean accuracy below chance, an iterated attack
+    that leaves more accuracy than FGSM (by more than chance).
+    """
+    records = list(records)
+    rows = [(record.experiment.name, *finding) for record in records for finding in _findings(record)]
+    return pd.DataFrame(rows, columns=["record", "attack", "finding"])
+
+
+def _findings(record: Record) -> Iterable[tuple[str, str]]:
+    for attack in record.experiment.attacks:
+        options = dict(attack.options)
+        if options.get("step_size", 0) > options.get("epsilon", 1):
+            yield attack.name, f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}"
+        cells = [cell for cell in record.cells if cell.attack == attack.name]
+        if max(cell.attacked for cell in cells) > options.get("epsilon", 1) + 1e-6:
+            yield attack.name, f"it changed a pixel by more than ε = {options['epsilon']:g}"
+        if stuck := max(cell.stuck for cell in cells):
+            yield attack.name, f"it found no gradient at {stuck:.1%} of the images"
+    for cell in record.cells:
+        if cell.case == "normal" and wilson(cell.correct, cell.total).high < 0.1:
+            yield "", f"clean accuracy {cell.correct / cell.total:.3f} after {cell.epoch} epochs is below chance"
+    for cell in record.cells:
+        for weaker in record.cells:
+            same = (weaker.epoch, weaker.case, weaker.tested_with) == (cell.epoch, cell.case, cell.tested_with)
+            if same and weaker.attack == "fgsm" and cell.attack in ("bim", "mim"):
+                gap = wilson(cell.correct, cell.total).minus(wilson(weaker.correct, weaker.total))
+                if gap.low > 0:
+                    yield cell.attack, f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM"
+
+
+def _agrees(ours: Estimate, theirs: float, case: str) -> bool:
+    tolerance = TOLERANCE["attacked" if case in ("A", "B", "C") else "clean"]
+    return abs(ours.value - theirs) <= tolerance + ours.half_width
 
 
 def _word(yes: int, no: int, undecided: int = 0) -> str:
@@ -104,30 +157,35 @@ def _word(yes: int, no: int, undecided: int = 0) -> str:
     return "no" if no else "not testable"
 
 
-def _outcome(relation: str, difference: Estimate) -> str:
+def _outcome(relation: str, difference: Estimate, tolerance: float) -> str:
     if relation == "same":
-        return "holds" if abs(difference.value) <= TOLERANCE_CLEAN + difference.half_width else "fails"
+        return "holds" if abs(difference.value) <= tolerance + difference.half_width else "fails"
     sign = 1 if relation == "above" else -1
     low, high = sorted((sign * difference.low, sign * difference.high))
     return "holds" if low > 0 else "fails" if high < 0 else "open"
 
 
 def _pairs(claim: Mapping[str, Any], cells: pd.DataFrame) -> list[tuple[Estimate, Estimate]]:
-    fixed = [column for column in COLUMNS if column in claim["left"] or (claim.get("change") and column == "epochs")]
-    pairs = []
-    for _, group in cells.groupby([column for column in COLUMNS if column not in fixed], sort=False):
-        sides = [_side(claim, claim[side], group) for side in ("left", "right")]
-        if sides[0] is not None and sides[1] is not None:
-            pairs.append((sides[0], sides[1]))
-    return pairs
+    fixed = {*claim["left"], *claim["right"], *(["epochs"] if claim.get("change") else [])}
+    free = [column for column in COLUMNS if column not in fixed]
+    sides = [
+        (_side(claim, "left", group), _side(claim, "right", group)) for _, group in cells.groupby(free, sort=False)
+    ]
+    return [(left, right) for left, right in sides if left is not None and right is not None]
 
 
-def _side(claim: Mapping[str, Any], where: Mapping[str, Any], group: pd.DataFrame) -> Estimate | None:
-    if claim.get("change"):
-        last, first = (_side({}, {**where, "epochs": end}, group) for end in ("last", "first"))
-        return None if last is None or first is None else last.minus(first)
-    ends = {"first": PAPER_EPOCHS[0], "last": PAPER_EPOCHS[-1]}
-    found = _select(group, {name: ends.get(value, value) for name, value in where.items()})
+def _side(claim: Mapping[str, Any], side: str, group: pd.DataFrame) -> Estimate | None:
+    where = {name: _EPOCHS.get(value, value) for name, value in claim[side].items()}
+    if not claim.get("change"):
+        return _only(_select(group, where))
+    last, first = (_only(_select(group, {**where, "epochs": _EPOCHS[end]})) for end in ("last", "first"))
+    return None if last is None or first is None else last.minus(first)
+
+
+_EPOCHS: dict[Any, int] = {"first": PAPER_EPOCHS[0], "last": PAPER_EPOCHS[-1]}
+
+
+def _only(found: pd.DataFrame) -> Estimate | None:
     return found.ours.iloc[0] if len(found) else None
 
 
@@ -137,10 +195,22 @@ def _select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     return frame.copy()
 
 
-def _row(record: Record, cell: Any) -> list[Any]:
+def _row(record: Record, cell: Cell) -> list[Any]:
     training = record.experiment.training
-    names = {training.defence.name, cell.tested_with} - {"none"}
-    phase = PHASES[training.defence.name != "none", cell.tested_with != "none"]
+    names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
+    clean = cell.case == "normal"
+    phase = PHASES[training.defence.name != "none", cell.tested_with != "none"] if clean else ""
+    what = [phase, cell.attack, "" if clean else cell.case]
     sizes = [training.n_train, record.experiment.n_test]
-    counts = [cell.correct, cell.total, cell.l2, record.experiment.name]
-    return [training.dataset, cell.epoch, phase, "/".join(sorted(names)), *sizes, *counts]
+    distances = [cell.l0, cell.l2, cell.linf]
+    return [
+        training.dataset,
+        names[0],
+        cell.epoch,
+        *what,
+        *sizes,
+        cell.correct,
+        cell.total,
+        *distances,
+        record.experiment.name,
+    ]

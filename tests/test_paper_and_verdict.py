@@ -173,5 +173,7 @@ def test_seeds_are_pooled(tables):
         training = dataclasses.replace(record.experiment.training, seed=1)
         experiment = dataclasses.replace(record.experiment, training=training)
         second.append(dataclasses.replace(record, experiment=experiment))
-    pooled = measured([*first, *second])
-    assert pooled.total.eq(20_000).all() and len(pooled) == 12
+    alone, pooled = measured(first), measured([*first, *second])
+    assert len(alone) == len(pooled) == 12
+    for one, two in zip(alone.ours, pooled.ours, strict=True):
+        assert two.value == one.value and two.half_width == pytest.approx(one.half_width / 2**0.5, rel=0.02)
