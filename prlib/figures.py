@@ -1,6 +1,6 @@
 """Figures, drawn from records and from the models themselves; every one reads in grayscale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,17 +11,26 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from prlib import paper
-from prlib.data import DATASETS, Split, to_float
+from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.redraw import PixelRedraw
 
 MARKERS = {"none": "o", "train": "s", "test": "v", "both": "D"}
 """One marker and one line style for each of Table 2's columns, so that colour is only a second cue."""
 
 DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
+
+Series = tuple[str, str, str]
+"""What a figure of attacks draws: label, defense, case."""
+
+SHAPES = "osvDPX"
+"""Markers that tell series apart without colour."""
+
+ATTACKS = ["fgsm", "bim", "mim", "cw"]
 
 LABELS = {
     "none": "no redrawing",
@@ -182,9 +191,88 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
     handles = [_handle(phase, f"C{i}") for i, phase in enumerate(LABELS)]
-    hollow = mpl.lines.Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
+    hollow = Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
     figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3)
     return figure
+
+
+def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Series]) -> Figure:
+    """Accuracy under each attack: ours (filled, with 95% intervals) beside the paper's (hollow), a panel a dataset.
+
+    Args:
+        ours: as ``prlib.verdict.measured`` gives it; the last epoch of each cell is drawn.
+        theirs: rows of ``prlib.paper.tables()``.
+        series: what is drawn, each a label with values of the columns defense and case.
+    """
+    names = [name for name in DATASETS if name in set(ours.dataset) | set(theirs.dataset)]
+    rows = -(-len(names) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes.flat, names, strict=False):
+        for i, (_, defense, case) in enumerate(series):
+            shift = 0.16 * (i - (len(series) - 1) / 2)
+            for attack, row in _last_epoch(ours, dataset, defense, case).items():
+                x, y = ATTACKS.index(attack) + shift, row.ours.value
+                ax.errorbar(x, y, [[y - row.ours.low], [row.ours.high - y]], fmt=SHAPES[i], color=f"C{i}", markersize=5)
+            for attack, row in _last_epoch(theirs, dataset, defense, case).items():
+                x = ATTACKS.index(attack) + shift
+                ax.plot(x, row.accuracy, SHAPES[i], mfc="none", color=f"C{i}", markersize=5)
+        ax.set_title(DATASETS[dataset].title, loc="left")
+        ax.set(ylim=(-0.02, 1.02), xticks=range(4), xticklabels=["FGSM", "BIM", "MIM", "CW"])
+        ax.axhline(0.1, color="gray", linewidth=0.6)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy")
+    handles = [Line2D([], [], color=f"C{i}", marker=SHAPES[i], linestyle="", label=s[0]) for i, s in enumerate(series)]
+    hollow = Line2D([], [], color="black", marker="o", mfc="none", linestyle="", label="hollow: the paper's")
+    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=2)
+    return figure
+
+
+def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
+    """Accuracy against the number of training steps of the PR model: clean in both phases, and in cases A and B.
+
+    Args:
+        cells: as ``prlib.verdict.measured`` gives them, of one dataset.
+        steps: PR training steps of each defence that is drawn.
+    """
+    figure, ax = plt.subplots(figsize=(5.4, 3.6))
+    chosen = cells[cells.defense.isin(list(steps)) & (cells.epochs == cells.epochs.max())]
+    lines = [("clean, redrawn in both", "", ""), ("FGSM, case A", "fgsm", "A"), ("BIM, case A", "bim", "A")]
+    lines += [("FGSM, case B", "fgsm", "B"), ("BIM, case B", "bim", "B")]
+    for i, (label, attack, case) in enumerate(lines):
+        rows = chosen[(chosen.attack == attack) & (chosen.case == case) & chosen.phase.isin(["both", ""])]
+        rows = rows.assign(steps=[steps[name] for name in rows.defense]).sort_values("steps")
+        if rows.empty:
+            continue
+        value, low, high = np.array([tuple(e) for e in rows.ours]).T
+        ax.errorbar(rows.steps, value, [value - low, high - value], marker=SHAPES[i], label=label, markersize=5)
+    ax.set(xscale="log", xlabel="training steps of the PR model (log scale)", ylabel="accuracy", ylim=(0, 1.02))
+    ax.set_xticks(list(steps.values()), [f"{n:,}" for n in steps.values()])
+    ax.xaxis.set_minor_locator(NullLocator())
+    if ax.lines:
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def noise_beside_redraw(
+    splits: Sequence[Split], noise: Transform, redraws: Sequence[Transform], seed: int = 0
+) -> Figure:
+    """Fig. 5: of each dataset three images, each as it is, with noise, and redrawn."""
+    figure, axes = plt.subplots(len(splits), 3, figsize=(6, 0.9 * len(splits)), squeeze=False)
+    for row, split, redraw in zip(axes, splits, redraws, strict=True):
+        clean = to_float(split.take(3).images)
+        generator = torch.Generator().manual_seed(seed)
+        gap = torch.ones(clean.shape[1], clean.shape[2], 2)
+        for ax, *triple in zip(row, clean, noise(clean, generator), redraw(clean, generator), strict=True):
+            _picture(ax, torch.cat([triple[0], gap, triple[1], gap, triple[2]], dim=2))
+        row[0].set_title(DATASETS[split.name].title, loc="left", fontsize=9)
+    return figure
+
+
+def _last_epoch(cells: pd.DataFrame, dataset: str, defense: str, case: str) -> dict[str, Any]:
+    """The row of the last epoch for each of the paper's attacks."""
+    cells = cells[(cells.dataset == dataset) & (cells.defense == defense) & (cells.case == case)]
+    found = cells[cells.attack.isin(ATTACKS)].sort_values("epochs").drop_duplicates("attack", keep="last")
+    return {row.attack: row for row in found.itertuples()}
 
 
 def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> None:
@@ -195,8 +283,8 @@ def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> No
     ax.plot(ours.epochs, value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
 
 
-def _handle(phase: str, colour: str) -> mpl.lines.Line2D:
-    return mpl.lines.Line2D(
+def _handle(phase: str, colour: str) -> Line2D:
+    return Line2D(
         [],
         [],
         label=LABELS[phase],

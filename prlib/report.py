@@ -19,7 +19,7 @@ from prlib.experiment import Record
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters, check_names, default_recipe
 from prlib.run import check_device, run
-from prlib.verdict import TOLERANCE, Verdict, checks, compare, judge_claims, measured
+from prlib.verdict import Verdict, checks, compare, judge_claims, measured
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Table 2's columns as the answer to: where is the image redrawn?"""
@@ -168,6 +168,19 @@ def verdicts(records: Iterable[Record], prefix: str) -> Table:
         for v in judge_claims(records, prefix)
     ]
     return Table(pd.DataFrame(rows), "Verdicts, computed from the records above.", f"verdicts-{prefix}")
+
+
+def summary(records: Iterable[Record]) -> Markdown:
+    """How many claims are supported, and how many numbers reproduced, in a sentence."""
+    found = judge_claims(records)
+    words = ("yes", "partly", "no", "not testable")
+    counts = ", ".join(f"{_mark(word)} {sum(v.supported == word for v in found)}" for word in words)
+    cells = compare(records, table=[2, 4, 5, 6, 7])
+    agrees = [bool(a) for a in cells.agrees if a is not None]
+    return Markdown(
+        f"Of {len(found)} claims, supported: {counts}. This profile measures {len(agrees)} of the {len(cells)} numbers "
+        f"in Tables 2 and 4 to 7 of the paper (Table 3 repeats Table 6), and {sum(agrees)} agree with the paper's."
+    )
 
 
 def provenance(records: Iterable[Record]) -> Table:

@@ -1,5 +1,6 @@
 """Claims × records: was the number matched, is the claim supported? The words are computed, never typed."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,20 @@ def judge_claims(records: Iterable[Record], prefix: str = "") -> list[Verdict]:
     """The verdicts on the claims whose id starts with ``prefix``."""
     records = list(records)
     return [judge_claim(claim, records) for claim in paper.claims() if claim["id"].startswith(prefix)]
+
+
+def disagreements(prose: str, records: Iterable[Record]) -> list[str]:
+    """Where prose states a verdict that the records do not give.
+
+    A sentence that states one is preceded by a comment ``% verdict CLAIM reproduced|supported WORD``, which this reads.
+    """
+    computed = {v.claim["id"]: v for v in judge_claims(records)}
+    stated = re.findall(r"^% verdict (\S+) (reproduced|supported) (.+)$", prose, re.MULTILINE)
+    return [
+        f"the prose says {claim}: {which} {word}; the records say {getattr(computed[claim], which)}"
+        for claim, which, word in stated
+        if getattr(computed[claim], which) != word
+    ]
 
 
 def checks(records: Iterable[Record]) -> pd.DataFrame:

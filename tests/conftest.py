@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
-TINY = {"profile": "sample", "epochs": [1, 2], "n_train": 130, "n_test": 100}
+TINY = {"profile": "sample", "datasets": ["mnist", "cifar10"], "epochs": [1], "n_train": 130, "n_test": 20}
 
 torch.set_num_threads(1)
 

@@ -257,7 +257,7 @@ def test_starts_do_not_depend_on_who_batches():
 
 
 class Dead(nn.Module):
-    """Flat for images whose first pixel is black; linear otherwise. Optionally flat for all on its first calls."""
+    """Flat for images whose first pixel is dark; linear otherwise. Optionally flat for all on its first calls."""
 
     def __init__(self, flat_calls=0):
         super().__init__()
@@ -265,7 +265,7 @@ class Dead(nn.Module):
 
     def forward(self, images):
         self.left -= 1
-        alive = (images[:, 0, 0, 0] > 0) & (self.left < 0)
+        alive = (images[:, 0, 0, 0] > 0.1) & (self.left < 0)
         return self.model(images * alive[:, None, None, None])
 
 
@@ -503,11 +503,11 @@ def cnn():
     images, labels = to_float(test.images), test.labels
     right = model(images).argmax(1) == labels
     assert right.float().mean() > 0.8
-    return model, images[right][:40], labels[right][:40]
+    return model, images[right][:30], labels[right][:30]
 
 
 @pytest.mark.parametrize(
-    ("const", "searches", "steps", "rate"), [(10.0, 1, 1000, 0.1), (1.0, 5, 200, 0.05), (0.01, 4, 200, 0.1)]
+    ("const", "searches", "steps", "rate"), [(10.0, 1, 1000, 0.1), (1.0, 4, 200, 0.05), (0.01, 4, 200, 0.1)]
 )
 def test_cw_is_as_good_as_foolbox(cnn, const, searches, steps, rate):
     model, images, labels = cnn
@@ -536,9 +536,11 @@ def test_batching_a_convolutional_network(cnn):
         parts = ALL[name](model, images, labels, batch_size=7)
         # Convolutions round differently in other batches, which can turn the sign of a vanishing gradient.
         assert torch.isclose(parts, whole, atol=1e-5).float().mean() > 0.999
-    (whole, success), (parts, part_success) = (cw_l2(model, images, labels, batch_size=n) for n in (128, 7))
+    (whole, success), (parts, part_success) = (
+        cw_l2(model, images, labels, max_steps=300, batch_size=n) for n in (128, 7)
+    )
     assert torch.equal(success, part_success)
-    torch.testing.assert_close(l2(parts - images), l2(whole - images), rtol=0.1, atol=0)
+    torch.testing.assert_close(l2(parts - images).mean(), l2(whole - images).mean(), rtol=0.01, atol=0)
 
 
 # Bad input.

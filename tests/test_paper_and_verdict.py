@@ -3,15 +3,16 @@
 import dataclasses
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 from scipy import stats
 
 from prlib import paper
 from prlib.cases import wilson
-from prlib.experiment import Cell, Experiment, Record, Training
-from prlib.profiles import default_defence, default_recipe
-from prlib.verdict import compare, judge_claim, measured
+from prlib.experiment import Cell, Experiment, Record, Store, Training
+from prlib.profiles import default_attack, default_defence, default_recipe
+from prlib.verdict import checks, compare, disagreements, judge_claim, measured
 
 KEY = ["dataset", "epochs", "attack", "case"]
 
@@ -164,6 +165,70 @@ def test_claims_can_fail_be_mixed_open_or_untestable(tables):
     short = {k: v for k, v in accuracies.items() if k[1] == 50}
     assert judge_claim(claim("q1-test-phase-falls"), made_up(short)).supported == "not testable"
     assert judge_claim(claim("q1-training-phase"), []).supported == "not testable"
+
+
+def test_prose_that_disagrees_with_a_computed_verdict_is_found(tables):
+    records = made_up(the_papers_own(tables))
+    right = "% verdict q1-training-phase supported yes\nIt costs little.\n"
+    wrong = "% verdict q1-relieves-over-fitting supported yes\nIt helps.\n"
+    assert disagreements(right, records) == []
+    assert disagreements(right + wrong, records) == [
+        "the prose says q1-relieves-over-fitting: supported yes; the records say no"
+    ]
+
+
+def test_the_books_prose_agrees_with_the_published_records():
+    root = Path(__file__).parents[1]
+    records = list(Store(root / "results" / "published").records())
+    for path in sorted((root / "book").glob("*.ipynb")):
+        cells = nbformat.read(path, 4).cells
+        assert disagreements("\n".join(c.source for c in cells if c.cell_type == "markdown"), records) == []
+
+
+def test_every_claim_compares_cells_that_the_paper_has(tables):
+    everything = made_up_everything(tables)
+    for c in paper.claims():
+        verdict = judge_claim(c, everything)
+        # the paper's own numbers reproduce themselves, and each claim finds something to compare
+        assert verdict.reproduced == "yes" and verdict.compared > 0, c["id"]
+        assert verdict.holds + verdict.fails + verdict.open > 0, c["id"]
+
+
+def made_up_everything(tables, n=10_000):
+    """Records with all of the paper's numbers, and an undefended network that every attack fools."""
+    records = []
+    for (dataset, name), rows_ in tables.groupby(["dataset", "defense"]):
+        for row in rows_.itertuples():
+            if row.case == "normal":
+                continue
+            trained = "none" if row.phase in ("none", "test") else name
+            tested = "none" if row.phase in ("none", "train") else name
+            records.append(one_cell(dataset, trained, tested, row.epochs, row.attack, row.case, row.accuracy, n))
+    for row in tables[(tables.table == 6) & (tables.case == "B")].itertuples():
+        records.append(one_cell(row.dataset, "none", "none", row.epochs, row.attack, "B", 0.05, n))
+    return records
+
+
+def one_cell(dataset, trained, tested, epochs, attack, case, accuracy, n):
+    l2 = {"noise": 9.0, "C": 5.0}.get(tested if not attack else case, 1.0)
+    cell = Cell(epochs, tested, case or "normal", attack, round(accuracy * n), n, "", 0.0, l2, 0.0)
+    training = Training(dataset, "full", 60_000, default_defence(trained, dataset), default_recipe(dataset), 0)
+    attacks = (default_attack(attack, dataset),) if attack else ()
+    cases = (case,) if attack else ()
+    return Record(Experiment(training, (default_defence(tested, dataset),), (epochs,), n, attacks, cases), (cell,), {})
+
+
+def test_checks_find_what_is_suspicious(tables):
+    suspicious = one_cell("cifar10", "pr", "pr", 50, "bim", "B", 0.5, 1000)
+    assert "larger than" in " ".join(checks([suspicious]).finding)  # 0.05 > 8/256
+    outside = dataclasses.replace(suspicious.cells[0], attacked=0.05, stuck=0.25)
+    found = " ".join(checks([dataclasses.replace(suspicious, cells=(outside,))]).finding)
+    assert "by more than" in found and "no gradient at 25.0%" in found
+    assert "below chance" in checks([one_cell("mnist", "pr", "pr", 1, "", "", 0.02, 1000)]).finding[0]
+    assert checks([one_cell("mnist", "pr", "pr", 50, "fgsm", "B", 0.5, 1000)]).empty
+    weak = one_cell("mnist", "pr", "pr", 50, "fgsm", "B", 0.2, 1000)
+    both = dataclasses.replace(weak, cells=(*weak.cells, dataclasses.replace(weak.cells[0], attack="bim", correct=400)))
+    assert "more accuracy than FGSM" in checks([both]).finding.iloc[-1]
 
 
 def test_seeds_are_pooled(tables):
