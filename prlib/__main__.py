@@ -9,7 +9,7 @@ from prlib.cases import wilson
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, Record, to_json
 from prlib.profiles import PROFILES, Parameters
-from prlib.run import run, verify
+from prlib.run import check_device, run, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    check_device(options.device)
+    if options.recompute:
+        parameters.store.forget(experiments)
     for number, experiment in enumerate(experiments, start=1):
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
-        record = run(experiment, parameters.store, options.device, options.progress, options.recompute, options.data)
+        record = run(experiment, parameters.store, options.device, options.progress, options.data)
         _print_cells(record)
     return 0
 

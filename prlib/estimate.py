@@ -27,7 +27,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         disk = sum(_megabytes(training, missing) for training in {e.training for e in missing})
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
-            f"and {disk:.0f} MB under {parameters.store.root}"
+            f"then 2 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -213,6 +213,14 @@ class Store:
         """The stored record, possibly stale, or None."""
         path = self.record_path(experiment)
         return read_record(path) if path.exists() else None
+
+    def forget(self, experiments: Iterable[Experiment]) -> None:
+        """Delete the experiments' records and weights, so that they are measured anew."""
+        self.check_writable()
+        for experiment in experiments:
+            self.record_path(experiment).unlink(missing_ok=True)
+            for snapshot in self.weights(experiment.training).glob("*.safetensors"):
+                snapshot.unlink()
 
     def is_current(self, experiment: Experiment) -> bool:
         """Whether the experiment has a record that is not stale."""

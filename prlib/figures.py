@@ -1,6 +1,6 @@
 """Figures, drawn from records and from the models themselves; every one reads in grayscale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
-from torch import Tensor
+from torch import Tensor, nn
 
 from prlib import paper
+from prlib.cases import CASES
 from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.redraw import PixelRedraw
 
@@ -154,6 +155,39 @@ def examples(splits: Sequence[Split], columns: int = 10) -> Figure:
             index = int((split.labels == label).nonzero()[0])
             _picture(ax, to_float(split.images[index]))
         row[0].set_title(DATASETS[split.name].title, loc="left", fontsize=9)
+    return figure
+
+
+def cases(
+    split: Split,
+    model: nn.Module,
+    redraw: Transform,
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    columns: int = 10,
+    seed: int = 0,
+) -> Figure:
+    """Fig. 4: an image of each class as it is and in each case, a case a row; above it what the network reads.
+
+    Args:
+        attack: as ``prlib.cases.judge`` calls it.
+        seed: of every redraw, so that the case C attacks what the row "normal" shows.
+    """
+    chosen = [int((split.labels == label).nonzero()[0]) for label in range(columns)]
+    clean, labels = to_float(split.images[chosen]), split.labels[chosen]
+    rows = {"clean": (), **CASES}
+    figure, axes = plt.subplots(len(rows), columns, figsize=(6, 0.8 * len(rows)), squeeze=False)
+    for row, (name, steps) in zip(axes, rows.items(), strict=True):
+        images = clean
+        for step in steps:
+            random = torch.Generator().manual_seed(seed)
+            images = attack(model, images, labels) if step == "attack" else redraw(images, random)
+        with torch.no_grad():
+            read = model(images).argmax(1)
+        for ax, image, label, answer in zip(row, images, labels.tolist(), read.tolist(), strict=True):
+            _picture(ax, image)
+            ax.set_title(f"{answer}" if answer == label else f"{answer} ✗", fontsize=8, pad=2)
+        title = f"case {name}" if len(name) == 1 else name
+        row[0].text(-0.15, 0.5, title, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
     return figure
 
 

@@ -67,8 +67,10 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) ->
     is stale; only current records are returned.
     """
     wanted = [e for e in parameters.experiments() if trained_with is None or e.training.defence.name in trained_with]
+    if parameters.recompute:
+        parameters.store.forget(wanted)
     if parameters.measured_on_demand:
-        return [run(e, parameters.store, parameters.device, recompute=parameters.recompute) for e in wanted]
+        return [run(e, parameters.store, parameters.device) for e in wanted]
     stored = [parameters.store.load(e) for e in wanted]
     missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
     if missing or stale:

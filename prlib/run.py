@@ -27,19 +27,17 @@ def run(
     store: Store,
     device: str = "cpu",
     progress: str = "bar",
-    recompute: bool = False,
     data_root: str | Path | None = None,
 ) -> Record:
     """Load the experiment's record, or measure it: train (or load the weights), judge, store.
 
-    Runs on one thread, since float32 sums depend on the number. A stale record is measured again. ``recompute`` trains
-    and judges again even if a current record is there.
+    Runs on one thread, since float32 sums depend on the number. A stale record is measured again.
 
     Raises:
         ValueError, OSError: the device, the data or the store cannot be used; raised before any compute.
     """
     stored = store.load(experiment)
-    if stored and not stored.stale and not recompute:
+    if stored and not stored.stale:
         return stored
     check_device(device)
     store.check_writable()
@@ -47,9 +45,6 @@ def run(
     weights = store.weights(experiment.training)
     weights.mkdir(parents=True, exist_ok=True)
     with FileLock(weights / ".lock"), _one_thread():
-        if recompute:
-            for old in weights.glob("*.safetensors"):
-                old.unlink()
         record = _measure(experiment, train_split, test_split, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
             partial.write_text(json.dumps(to_json(record), indent=1) + "\n")

@@ -83,6 +83,17 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
         verify(record, Store(tmp_path), n=100)
 
 
+def test_what_is_forgotten_is_measured_anew(tmp_path):
+    store, experiment = Store(tmp_path), tiny("none", epochs=(1,))
+    first = run(experiment, store, progress="none")
+    weights = store.weights(experiment.training)
+    before = (weights / "epoch-0001.safetensors").stat().st_mtime_ns
+    store.forget([experiment])
+    assert store.load(experiment) is None and not list(weights.glob("*.safetensors"))
+    assert run(experiment, store, progress="none").cells == first.cells
+    assert (weights / "epoch-0001.safetensors").stat().st_mtime_ns > before
+
+
 def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatch):
     store = Store(tmp_path)
     run(tiny(epochs=(1,)), store, progress="none")
@@ -228,7 +239,7 @@ def test_overridden_runs_are_custom_and_have_a_store_of_their_own():
     [
         (["run", "--datasets", "svhn"], "'svhn'"),
         (["run", "nothing-like-this"], "nothing-like-this"),
-        (["run", "--device", "cuda:99", "mnist-sample1000-none"], "cuda:99"),
+        (["run", "--device", "cuda:99", "--datasets", "mnist"], "cuda:99"),
         (["run", "--n-train", "99999", "--datasets", "mnist"], "99999"),
         (["show"], "no record"),
     ],
@@ -243,7 +254,7 @@ def test_the_command_line_refuses_bad_input_in_one_sentence(arguments, named, tm
 
 def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
-    chosen = ["mnist-sample130-none", "--n-train", "130", "--n-test", "100", "--epochs", "1"]
+    chosen = ["mnist-sample130-none-s0-e1-clean", "--n-train", "130", "--n-test", "100", "--epochs", "1"]
     assert main(["list", "--names", *chosen]) == 0
     assert capsys.readouterr().out.startswith("to-do mnist-sample130-none")
     assert main(["run", *chosen, "--progress", "none"]) == 0
@@ -254,7 +265,7 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
     (saved,) = (tmp_path / "custom" / "records").glob("*.json")
     assert json.loads(capsys.readouterr().out) == json.loads(saved.read_text())
     assert main(["verify", *chosen, "--images", "100"]) == 0
-    assert "200 of 200" in capsys.readouterr().out
+    assert "300 of 300" in capsys.readouterr().out
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):

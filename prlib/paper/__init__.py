@@ -1,4 +1,4 @@
-"""What the paper says: its tables and its claims, as data."""
+"""What the paper says, its tables and its claims, and what it leaves open: as data."""
 
 from functools import cache
 from pathlib import Path
@@ -23,3 +23,9 @@ def tables() -> pd.DataFrame:
 def claims() -> tuple[dict[str, Any], ...]:
     """The paper's testable claims; the head of ``claims.yaml`` explains their fields."""
     return tuple(yaml.safe_load((_HERE / "claims.yaml").read_text()))
+
+
+@cache
+def deviations() -> tuple[dict[str, Any], ...]:
+    """What the paper leaves open and what we chose; the head of ``deviations.yaml`` explains the fields."""
+    return tuple(yaml.safe_load((_HERE / "deviations.yaml").read_text()))

@@ -1,0 +1,103 @@
+"""The chapters as notebooks: their parameters, what they refuse, what they show; and the workflow around them."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+from conftest import CHAPTERS, ROOT, TINY
+
+from prlib.profiles import Parameters
+
+
+def notebook(folder, name):
+    return nbformat.read(Path(folder) / f"{name}.ipynb", 4)
+
+
+def outputs(cells):
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            yield output.get("text", "") + "".join(output.get("data", {}).get("text/markdown", ""))
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]}
+    assert set(CHAPTERS) <= listed
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_parameters_are_flat_commented_literals_and_checked_next(name):
+    code = [cell for cell in notebook(ROOT / "book", name).cells if cell.cell_type == "code"]
+    assert "parameters" in code[0].metadata.tags
+    tree = ast.parse(code[0].source)
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body}
+    assert list(values) == [
+        *("profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "recompute"),
+    ]
+    assert set(values) == {field.name for field in fields(Parameters)}
+    assert all("  # " in line for line in code[0].source.splitlines())
+    assert "report.start(globals())" in code[1].source
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_hold_no_outputs_before_there_are_published_records(name):
+    if list((ROOT / "results" / "published" / "records").glob("*.json")):
+        pytest.skip("there are published records")
+    assert not any(cell.get("outputs") for cell in notebook(ROOT / "book", name).cells)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"epsilon": 0.3}, "'epsilon'"), ({"seeds": 1}, "seeds must be a list"), ({"device": "abacus"}, "'abacus'")],
+)
+def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch, given, named):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path / "results"))
+    with pytest.raises(papermill.PapermillExecutionError, match=named):
+        papermill.execute_notebook(
+            ROOT / "book" / "question1.ipynb", tmp_path / "out.ipynb", parameters=TINY | given, progress_bar=False
+        )
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_chapter_shows_what_was_measured_in_its_run(chapters):
+    text = "\n".join(outputs(notebook(chapters, "question1").cells))
+    assert "custom · 130/20 images · 1 epochs" not in text  # the paper has no row of one epoch to compare with
+    records = list((chapters / "results" / "custom" / "records").glob("*.json"))
+    assert all(f"`{path.stem}`" in text for path in records if "-none-s0-e1-clean" in path.name)
+    assert records and all(json.loads(path.read_text())["experiment"]["n_test"] <= 20 for path in records)
+    attacked = "\n".join(outputs(notebook(chapters, "question2").cells))
+    assert "custom · 130/20 images · 1 epochs" in attacked
+
+
+def test_the_verdict_page_lists_every_claim(chapters):
+    text = "\n".join(outputs(notebook(chapters, "verdict").cells))
+    from prlib import paper
+
+    assert all(claim["claim"] in text for claim in paper.claims())
+    words = re.findall(r"\[(yes|partly|no|not testable)\]\{\.verdict \.[a-z-]+\}", text)
+    assert len(words) >= 2 * len(paper.claims())
+
+
+def test_the_workflow_plans_each_experiment_once_after_its_training():
+    environment = os.environ | {"PRLIB_RESULTS": ""}
+    snakemake = [Path(sys.executable).parent / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
+    command = [*snakemake, "--nolock", "--dry-run", "--config", "profile=published", "--", "site"]
+    planned = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    experiments = Parameters(profile="published").experiments()
+    assert re.search(rf"record\s+{len(experiments)}\b", planned.stdout)
+    assert re.search(rf"chapter\s+{len(CHAPTERS)}\b", planned.stdout)
+
+
+def test_make_help_lists_the_targets():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(f"make {target} " in listed for target in ("plan", "reproduce", "test", "book", "clean"))
