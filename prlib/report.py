@@ -147,7 +147,7 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
     return Table(pd.DataFrame(rows).fillna(""), caption, name)
 
 
-def suspicions(records: Iterable[Record]) -> Table:
+def suspicions(records: Iterable[Record], chapter: str) -> Table:
     """What ``prlib.verdict.checks`` finds suspicious about the numbers, by finding."""
     found = checks(records)
     counts = found.groupby(["attack", "finding"], sort=False, as_index=False).size()
@@ -156,7 +156,9 @@ def suspicions(records: Iterable[Record]) -> Table:
         for row in counts.rename(columns={"size": "size_"}).itertuples()
     ]
     columns = ["attack", "finding", "records"]
-    return Table(pd.DataFrame(rows, columns=columns), "What the checks beside the numbers have found.", "checks")
+    return Table(
+        pd.DataFrame(rows, columns=columns), "What the checks beside the numbers have found.", f"checks-{chapter}"
+    )
 
 
 def verdicts(records: Iterable[Record], prefix: str) -> Table:
@@ -185,7 +187,7 @@ def summary(records: Iterable[Record]) -> Markdown:
     )
 
 
-def provenance(records: Iterable[Record]) -> Table:
+def provenance(records: Iterable[Record], chapter: str) -> Table:
     """Where a chapter's numbers come from: a row a record."""
     rows = [
         {
@@ -199,7 +201,7 @@ def provenance(records: Iterable[Record]) -> Table:
         for r in records
     ]
     columns = ["record", "commit", "machine", "training, s", "finished", "test data"]
-    return Table(pd.DataFrame(rows, columns=columns), "The records behind this chapter.", "records")
+    return Table(pd.DataFrame(rows, columns=columns), "The records behind this chapter.", f"records-{chapter}")
 
 
 def datasets_table() -> Table:

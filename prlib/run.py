@@ -45,6 +45,8 @@ def run(
     weights = store.weights(experiment.training)
     weights.mkdir(parents=True, exist_ok=True)
     with FileLock(weights / ".lock"), _one_thread():
+        if stored is None and (stored := store.load(experiment)):
+            return stored  # another process was faster
         record = _measure(experiment, train_split, test_split, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
             partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
