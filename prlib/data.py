@@ -9,9 +9,9 @@ import gzip
 import hashlib
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -270,11 +270,8 @@ def _full(name: str, split: str, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _download(name: str, root: Path) -> None:
     """Download what is missing of both splits, which may come in the same archive; one process at a time."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{root} cannot be made, to download {name} into it ({error})") from error
-    with FileLock(root / ".download.lock") if os.access(root, os.W_OK) else nullcontext():
+    lock = f"prlib-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]}.lock"
+    with FileLock(Path(tempfile.gettempdir()) / lock):
         absent = {path for split in SPLITS for path in missing(name, split, root)}
         for archive in ARCHIVES:
             if wanted := [path for path in archive.gives if path.removesuffix(".gz") in absent]:

@@ -28,17 +28,23 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"}
 
 
 class Table:
-    """A numbered table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself."""
+    """A numbered table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself.
 
-    def __init__(self, frame: pd.DataFrame, caption: str, name: str) -> None:
-        self.frame, self.caption, self.name = frame, caption, name
+    ``command`` is what measures its numbers again, shown below it.
+    """
+
+    def __init__(self, frame: pd.DataFrame, caption: str, name: str, command: str = "") -> None:
+        self.frame, self.caption, self.name, self.command = frame, caption, name, command
 
     def _repr_markdown_(self) -> str:
+        if self.frame.empty:
+            return f"*{self.caption} There is nothing to show in this profile yet.*"
         columns = list(self.frame.columns)
         rules = ["---:" if _is_numeric(self.frame[column]) else ":---" for column in columns]
         lines = [columns, rules, *self.frame.astype(str).values.tolist()]
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n"
+        below = f"\n```bash\n{self.command}\n```\n" if self.command else ""
+        return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n{below}"
 
     def _repr_html_(self) -> str:
         plain = self.frame.astype(str).map(lambda text: _plain(text))
@@ -108,7 +114,7 @@ def paper_and_ours(
         f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy{' under attack' * attacked}. "
         "✓ marks a difference within the tolerance, – what this profile does not measure."
     )
-    return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}")
+    return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}", _run_command(parameters, dataset))
 
 
 def distances(records: Iterable[Record], parameters: Parameters) -> Table:
@@ -144,7 +150,8 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
         }
         for cell in cells.itertuples()
     ]
-    return Table(pd.DataFrame(rows).fillna(""), caption, name)
+    frame = pd.DataFrame(rows).fillna("")
+    return Table(frame.loc[:, [bool((frame[column] != "").any()) for column in frame]], caption, name)
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
@@ -256,7 +263,7 @@ def badge(parameters: Parameters, cell: Any) -> str:
     """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
     profile = "custom" if parameters.custom else parameters.profile
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images · {cell.epochs:,} epochs"
-    return f"[[{text}]{{.badge}}](../records/{cell.record}.json)"
+    return f"[{text}](../records/{cell.record}.json){{.badge}}"
 
 
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
@@ -273,12 +280,21 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
 
 def _plain(text: str) -> str:
     """Markdown's links, marks and code without their markup."""
-    text = re.sub(r"\[([^\[\]]*)\]\{[^}]*\}", r"\1", text)
-    return re.sub(r"\[([^\[\]]*)\]\([^)]*\)|[`*]", r"\1", text)
+    return re.sub(r"\[([^\[\]]*)\](?:\([^)]*\))?\{[^}]*\}|[`*]", r"\1", text)
 
 
 def _shape(x: torch.Tensor) -> str:
     return "×".join(map(str, x.shape[1:]))
+
+
+def _run_command(parameters: Parameters, dataset: str) -> str:
+    options = [f"--profile {parameters.profile} --datasets {dataset} --recompute"]
+    for name in ("seeds", "epochs", "n_train", "n_test"):
+        value = getattr(parameters, name)
+        if value is not None:
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            options.append(f"--{name.replace('_', '-')} {text}")
+    return f".venv/bin/python -m prlib run {' '.join(options)}"
 
 
 def _is_parameter(name: str, value: Any) -> bool:

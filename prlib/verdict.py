@@ -140,7 +140,7 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
 def _findings(record: Record) -> Iterable[tuple[str, str]]:
     for attack in record.experiment.attacks:
         options = dict(attack.options)
-        if options.get("step_size", 0) > options.get("epsilon", 1):
+        if options.get("step_size", 0) > options.get("epsilon", 1) and options.get("norm") != "l2":
             yield attack.name, f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}"
         cells = [cell for cell in record.cells if cell.attack == attack.name]
         if max(cell.attacked for cell in cells) > options.get("epsilon", 1) + 1e-6:

@@ -100,7 +100,7 @@ def test_no_markup_is_left_over(site: Path, page: str) -> None:
     article = BeautifulSoup(str(parsed(site / page).find("article")), "html.parser")
     for verbatim in article.select("pre, code, .math"):
         verbatim.decompose()
-    assert re.findall(r".*(?:```|:::|\]\{|\{[a-z:]+\}).*", article.get_text()) == []
+    assert re.findall(r".*(?:```|:::|\]\{|\]\(|\{[a-z:]+\}).*", article.get_text()) == []
 
 
 def test_the_method_has_equations(site: Path) -> None:
