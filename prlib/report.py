@@ -144,14 +144,15 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "dataset": DATASETS[cell.dataset].title,
             "trained with": cell.defense,
             "redrawn in": PHASE_TITLES.get(cell.phase, ""),
-            **({"attack": ATTACK_TITLES.get(cell.attack, cell.attack), "case": cell.case} if cell.attack else {}),
+            "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
+            "case": cell.case,
             "accuracy [95% interval]": _value(cell.ours),
             "measured": badge(parameters, cell),
         }
         for cell in cells.itertuples()
     ]
-    frame = pd.DataFrame(rows).fillna("")
-    return Table(frame.loc[:, [bool((frame[column] != "").any()) for column in frame]], caption, name)
+    frame = pd.DataFrame(rows)
+    return Table(frame.loc[:, (frame != "").any()] if rows else frame, caption, name)
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
