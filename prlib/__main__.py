@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ("profile", "datasets", "seeds", "epochs", "n_train", "n_test")
     try:
         parameters = Parameters(**{name: getattr(options, name) for name in names})
-        experiments = [e for e in parameters.experiments() if e.name.startswith(options.only)]
+        experiments = [e for e in parameters.experiments() if _matches(e, options.only)]
         if options.only and not experiments:
             raise ValueError(
                 f"no experiment of profile {parameters.profile} has a name that starts with {options.only!r}"
@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
+
+
+def _matches(experiment: Experiment, start: str) -> bool:
+    return experiment.name.startswith(start) or experiment.training.name.startswith(start)
 
 
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
@@ -88,7 +92,7 @@ def _print_cells(record: Record) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("only", nargs="?", default="", help="only experiments whose name starts with this")
+    which.add_argument("only", nargs="?", default="", help="only experiments whose name (or training's) starts so")
     which.add_argument("--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
     which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
     which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
