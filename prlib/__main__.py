@@ -65,6 +65,8 @@ def _show(options: argparse.Namespace, parameters: Parameters, experiments: list
 
 
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    if options.images < 1:
+        raise ValueError(f"--images must be a positive integer; got {options.images}")
     status = 0
     for record in _stored(parameters, experiments):
         agreeing, judged = verify(record, parameters.store, options.images, options.data)
@@ -84,8 +86,9 @@ def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Recor
 def _print_cells(record: Record) -> None:
     for cell in record.cells:
         accuracy = wilson(cell.correct, cell.total)
+        what = f"tested with {cell.tested_with:14s} {cell.attack or 'no attack':11s} {cell.case:6s}"
         print(
-            f"  epoch {cell.epoch:4d}, tested with {cell.tested_with:9s} "
+            f"  epoch {cell.epoch:4d}, {what} "
             f"accuracy {accuracy.value:.4f}  95% interval [{accuracy.low:.4f}, {accuracy.high:.4f}]  n = {cell.total}"
         )
 

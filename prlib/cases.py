@@ -90,7 +90,8 @@ def _judge_batch(
     for path in sorted({CASES[case][:i] for case in cases for i in range(1, len(CASES[case]) + 1)}, key=len):
         before = after[path[:-1]]
         if path[-1] == "attack":
-            assert attack is not None, "an attack is needed in the cases A, B and C"
+            if attack is None:
+                raise ValueError("the cases A, B and C need an attack; got None")
             after[path] = attack(model, before, labels)
         else:
             # A number for each step: what is redrawn before and after an attack is drawn independently.
@@ -143,7 +144,7 @@ class Estimate(NamedTuple):
         return Estimate(value, low, value + math.hypot(self.high - self.value, other.value - other.low))
 
 
-def wilson(correct: int, total: int) -> Estimate:
+def wilson(correct: float, total: float) -> Estimate:
     """An accuracy with Wilson's 95% score interval (Wilson, 1927)."""
     if not 0 <= correct <= total or total < 1:
         raise ValueError(f"an accuracy needs 0 <= correct <= total and total >= 1; got {correct} of {total}")

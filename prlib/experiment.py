@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prlib import attacks
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw
-from prlib.train import Recipe
+from prlib.train import Recipe, snapshot_path
 
 SCHEMA = 1
 """Version of the records' format."""
@@ -215,12 +215,13 @@ class Store:
         return read_record(path) if path.exists() else None
 
     def forget(self, experiments: Iterable[Experiment]) -> None:
-        """Delete the experiments' records and weights, so that they are measured anew."""
+        """Delete the experiments' records and the weights at their epochs, so that they are measured anew."""
         self.check_writable()
         for experiment in experiments:
             self.record_path(experiment).unlink(missing_ok=True)
-            for snapshot in self.weights(experiment.training).glob("*.safetensors"):
-                snapshot.unlink()
+            folder = self.weights(experiment.training)
+            for path in (folder / "checkpoint.safetensors", *(snapshot_path(folder, e) for e in experiment.epochs)):
+                path.unlink(missing_ok=True)
 
     def is_current(self, experiment: Experiment) -> bool:
         """Whether the experiment has a record that is not stale."""
@@ -266,7 +267,7 @@ def read_record(path: Path) -> Record:
         experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"], attacks, tuple(e["cases"]))
         cells = tuple(Cell(**cell) for cell in data["cells"])
         return Record(experiment, cells, data["provenance"], data["schema"], data["results"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a record of this library: {error!r}") from error
 
 

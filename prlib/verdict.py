@@ -32,8 +32,9 @@ nor tested with one is "none".
 class Verdict:
     """A claim's two verdicts, with the counts behind them.
 
-    ``reproduced`` and ``supported`` are "yes", "partly", "no" or "not testable" (at this profile); ``within`` of
-    ``compared`` numbers agree with the paper's; each comparison that the claim makes ``holds``, ``fails`` or is open.
+    ``reproduced`` and ``supported`` are "yes", "partly", "no", "open" or "not testable" (at this profile); ``within``
+    of ``compared`` numbers agree with the paper's; each comparison that the claim makes ``holds``, ``fails`` or is
+    ``open``.
     """
 
     claim: Mapping[str, Any]
@@ -49,13 +50,14 @@ class Verdict:
 def measured(records: Iterable[Record]) -> pd.DataFrame:
     """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, mean distances l0, l2, linf, record (a name).
 
-    Seeds of the same cell are pooled into one accuracy.
+    Seeds of the same cell are averaged. The interval stays that of one seed: it is about the choice of test images,
+    which are the same for all.
     """
     sizes = ["n_train", "n_test"]
     counts = ["correct", "total", "l0", "l2", "linf", "record"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, *counts])
-    how = {"correct": "sum", "total": "sum", "l0": "mean", "l2": "mean", "linf": "mean", "record": "first"}
+    how = {"correct": "mean", "total": "mean", "l0": "mean", "l2": "mean", "linf": "mean", "record": "first"}
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
     pooled["ours"] = [wilson(c, t) for c, t in zip(pooled.correct, pooled.total, strict=True)]
     return pooled.drop(columns=["correct", "total"])
@@ -88,12 +90,12 @@ def judge_claim(claim: Mapping[str, Any], records: Iterable[Record]) -> Verdict:
     records = list(records)
     cells = compare(records, **claim["cells"])
     cells = cells[cells.ours.notna()]
-    agrees = [bool(a) for a in cells.agrees]
+    agrees = [] if "quantity" in claim else [bool(a) for a in cells.agrees]
+    tolerance = TOLERANCE["attacked" if (cells.attack != "").all() else "clean"]
     if "none" in (claim["left"].get("defense"), claim["right"].get("defense")):
         cells = pd.concat([cells, _select(measured(records), {"defense": "none"})])
     if "quantity" in claim:
         cells["ours"] = [Estimate(value, value, value) for value in cells[claim["quantity"]]]
-    tolerance = TOLERANCE["attacked" if (cells.attack != "").all() else "clean"]
     outcomes = [_outcome(claim["relation"], left.minus(right), tolerance) for left, right in _pairs(claim, cells)]
     counts = {word: outcomes.count(word) for word in ("holds", "fails", "open")}
     return Verdict(
@@ -169,7 +171,9 @@ def _word(yes: int, no: int, undecided: int = 0) -> str:
         return "yes"
     if yes:
         return "partly"
-    return "no" if no else "not testable"
+    if no:
+        return "no"
+    return "open" if undecided else "not testable"
 
 
 def _outcome(relation: str, difference: Estimate, tolerance: float) -> str:

@@ -83,12 +83,12 @@ def test_the_verdict_page_lists_every_claim(chapters):
     from prlib import paper
 
     assert all(claim["claim"] in text for claim in paper.claims())
-    words = re.findall(r"\[(yes|partly|no|not testable)\]\{\.verdict \.[a-z-]+\}", text)
+    words = re.findall(r"\[(yes|partly|no|open|not testable)\]\{\.verdict \.[a-z-]+\}", text)
     assert len(words) >= 2 * len(paper.claims())
 
 
-def test_the_workflow_plans_one_job_for_each_training():
-    environment = os.environ | {"PRLIB_RESULTS": ""}
+def test_the_workflow_plans_one_job_for_each_training(tmp_path):
+    environment = os.environ | {"PRLIB_RESULTS": str(tmp_path)}
     snakemake = [Path(sys.executable).parent / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
     command = [*snakemake, "--nolock", "--dry-run", "--config", "profile=published", "--", "site"]
     planned = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

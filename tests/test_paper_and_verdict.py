@@ -161,7 +161,7 @@ def test_claims_can_fail_be_mixed_open_or_untestable(tables):
     assert judge_claim(claim("q1-testing-phase"), made_up(above)).supported == "no"
     close = {k: (0.5 if k[0] in ("test", "none") else v) for k, v in accuracies.items()}
     verdict = judge_claim(claim("q1-testing-phase"), made_up(close))
-    assert (verdict.supported, verdict.open) == ("not testable", 3)
+    assert (verdict.supported, verdict.open) == ("open", 3)
     short = {k: v for k, v in accuracies.items() if k[1] == 50}
     assert judge_claim(claim("q1-test-phase-falls"), made_up(short)).supported == "not testable"
     assert judge_claim(claim("q1-training-phase"), []).supported == "not testable"
@@ -190,7 +190,8 @@ def test_every_claim_compares_cells_that_the_paper_has(tables):
     for c in paper.claims():
         verdict = judge_claim(c, everything)
         # the paper's own numbers reproduce themselves, and each claim finds something to compare
-        assert verdict.reproduced == "yes" and verdict.compared > 0, c["id"]
+        if "quantity" not in c:  # the paper prints no distances
+            assert verdict.reproduced == "yes" and verdict.compared > 0, c["id"]
         assert verdict.holds + verdict.fails + verdict.open > 0, c["id"]
 
 
@@ -231,7 +232,7 @@ def test_checks_find_what_is_suspicious(tables):
     assert "more accuracy than FGSM" in checks([both]).finding.iloc[-1]
 
 
-def test_seeds_are_pooled(tables):
+def test_seeds_are_averaged_and_do_not_narrow_the_interval(tables):
     first = made_up(the_papers_own(tables))
     second = []
     for record in first:
@@ -241,4 +242,4 @@ def test_seeds_are_pooled(tables):
     alone, pooled = measured(first), measured([*first, *second])
     assert len(alone) == len(pooled) == 12
     for one, two in zip(alone.ours, pooled.ours, strict=True):
-        assert two.value == one.value and two.half_width == pytest.approx(one.half_width / 2**0.5, rel=0.02)
+        assert two == pytest.approx(one)
