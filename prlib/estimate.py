@@ -10,6 +10,7 @@ from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
+from prlib.run import one_thread
 
 JUDGING = 0.35
 """Judging an image takes about this share of training on it: a forward pass, and one redraw."""
@@ -58,13 +59,12 @@ def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
         torch.rand(n, channels, size, size),
         torch.zeros(n, dtype=torch.long),
     )
-    threads, seconds = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    for _ in range(3):
-        started = time.perf_counter()
-        nn.functional.cross_entropy(model(images), labels).backward()
-        seconds.append(time.perf_counter() - started)
-    torch.set_num_threads(threads)
+    seconds = []
+    with one_thread():
+        for _ in range(3):
+            started = time.perf_counter()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            seconds.append(time.perf_counter() - started)
     return min(seconds) * 1.1 / n  # a tenth for Adam and the redraw
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prlib import attacks
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw
-from prlib.train import Recipe, snapshot_path
+from prlib.train import Recipe, checkpoint_path, snapshot_path
 
 SCHEMA = 1
 """Version of the records' format."""
@@ -220,7 +220,7 @@ class Store:
         for experiment in experiments:
             self.record_path(experiment).unlink(missing_ok=True)
             folder = self.weights(experiment.training)
-            for path in (folder / "checkpoint.safetensors", *(snapshot_path(folder, e) for e in experiment.epochs)):
+            for path in (checkpoint_path(folder), *(snapshot_path(folder, e) for e in experiment.epochs)):
                 path.unlink(missing_ok=True)
 
     def is_current(self, experiment: Experiment) -> bool:

@@ -44,7 +44,7 @@ def run(
     train_split, test_split = _splits(experiment, data_root)
     weights = store.weights(experiment.training)
     weights.mkdir(parents=True, exist_ok=True)
-    with FileLock(weights / ".lock"), _one_thread():
+    with FileLock(weights / ".lock"), one_thread():
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
         record = _measure(experiment, train_split, test_split, weights, device, progress)
@@ -69,7 +69,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
     networks = ((epoch, load_model(path)) for epoch, path in snapshots)
     agreeing = judged = 0
-    with _one_thread():
+    with one_thread():
         for before, again in zip(record.cells, _judge_all(experiment, networks, split, batches), strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
@@ -189,7 +189,8 @@ def _device_name(device: str) -> str:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside, as experiments do; afterwards on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

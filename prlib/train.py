@@ -78,6 +78,11 @@ def snapshot_path(directory: Path, epoch: int) -> Path:
     return directory / f"epoch-{epoch:04d}.safetensors"
 
 
+def checkpoint_path(directory: Path) -> Path:
+    """Where an interrupted training goes on from."""
+    return directory / "checkpoint.safetensors"
+
+
 def load_model(path: Path, device: str = "cpu") -> PaperCNN:
     """Read a snapshot of a network; returned in eval mode, knowing what it was trained on and how long."""
     with safe_open(path, "pt") as file:
@@ -109,7 +114,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.epoch, self.seconds = 0, 0.0
-        self.path = directory / "checkpoint.safetensors"
+        self.path = checkpoint_path(directory)
         self.saved_at = time.monotonic()
         if self.path.exists():
             self._restore(load_file(self.path), first)
