@@ -21,8 +21,11 @@ from prlib.train import Recipe, checkpoint_path, snapshot_path
 SCHEMA = 1
 """Version of the records' format."""
 
-RESULTS = 1
+RESULTS = 2
 """Version of the numbers: raise it when a change of the code changes them; older records are then stale."""
+
+WEIGHTS = 2
+"""Version of the trained weights: raise it, and ``RESULTS`` too, when a change of the code changes them."""
 
 BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "none": lambda: None,
@@ -106,7 +109,7 @@ class Training:
     @property
     def name(self) -> str:
         """Readable name of its folder of weights; the version keeps weights of older code from being judged as new."""
-        return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{RESULTS}-{key(self)}"
+        return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{WEIGHTS}-{key(self)}"
 
 
 @dataclass(frozen=True)

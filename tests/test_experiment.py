@@ -104,8 +104,8 @@ def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatc
 
 
 def test_golden_values_catch_a_change_of_the_numbers(record, store):
-    """Fails when the numbers of an experiment change: then raise prlib.experiment.RESULTS and renew these values."""
-    assert ex.RESULTS == 1
+    """Fails when numbers change: then raise RESULTS, and WEIGHTS if it is the weights, and renew these values."""
+    assert (ex.RESULTS, ex.WEIGHTS) == (2, 2)
     redraw = default_defence("pr", "mnist").build()
     assert redraw.thresholds[0].tolist() == pytest.approx([0.3558963, 0.6304369], abs=1e-6)
     images = torch.linspace(0, 1, 8).reshape(1, 1, 2, 4)

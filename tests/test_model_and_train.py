@@ -37,6 +37,36 @@ def test_table_1_has_the_released_codes_sizes(channels, size, parameters):
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (1, 32), (3, 32), (2, 30), (1, 36)])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+def test_the_network_computes_what_its_layers_compute(channels, size, dtype, error):
+    model, generator = PaperCNN(channels, size).to(dtype), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in (model[0], model[2], model[4], model[7]):
+            layer.bias.normal_(0, 0.1, generator=generator)
+    images, labels = torch.rand(20, channels, size, size, dtype=dtype, generator=generator), torch.arange(20) % 10
+
+    def all_of(forward):
+        inputs = images.clone().requires_grad_()
+        logits = forward(inputs)
+        loss = nn.functional.cross_entropy(logits, labels)
+        return [logits, *torch.autograd.grad(loss, [inputs, *model.parameters()])]
+
+    torch.manual_seed(0)
+    ours, layers = all_of(model), all_of(lambda x: nn.Sequential.forward(model, x))
+    assert (ours[0] - layers[0]).norm() < error * layers[0].norm()
+    for one, other in zip(ours[1:], layers[1:], strict=True):
+        # rounding may flip a hidden unit that is all but zero, which no gradient in float32 survives unchanged
+        assert (
+            one.shape == other.shape
+            and (one - other).norm() < (error if dtype == torch.float64 else 0.01) * other.norm()
+        )
+
+
+def test_away_from_the_cpu_the_layers_compute_themselves():
+    assert PaperCNN().to("meta")(torch.empty(2, 1, 28, 28, device="meta")).shape == (2, 10)
+
+
 def test_normal_and_glorot_initialisation_have_the_right_spread():
     normal, glorot = PaperCNN(3, 32, "normal", 1), PaperCNN(3, 32, "glorot", 1)
     for ours, other in zip(normal, glorot, strict=True):
