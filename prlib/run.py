@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -115,6 +116,7 @@ def _measure(
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
         "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
+        "peak_megabytes": _peak_megabytes(),
         "digests": {split.split: split.digest for split in (train_split, test_split)},
     }
     return Record(experiment, cells, _provenance(device) | details)
@@ -171,6 +173,11 @@ def _provenance(device: str) -> dict[str, Any]:
         },
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _peak_megabytes() -> int:
+    """The most memory that the process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _git(*arguments: str) -> str | None:
