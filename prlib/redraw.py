@@ -133,23 +133,23 @@ class PixelRedraw(nn.Module):
 
     def sort(self, images: Tensor, models: Tensor | int = 0) -> Tensor:
         """The colour of every pixel, int64 of the images' shape, as ``models`` (one of the k for each pixel) see it."""
-        return _at(self.colours, self._place(images, torch.as_tensor(models, device=images.device)))
+        return _at(self.colours, self._place(images, torch.as_tensor(models, dtype=torch.int32, device=images.device)))
 
     def _place(self, images: Tensor, models: Tensor) -> Tensor:
         """Where each pixel stands in ``colours`` laid out flat: its model's row, and how many thresholds it exceeds."""
-        place = (models * len(self.ranges)).int()
+        place = (models * len(self.ranges)).expand(images.shape).clone()
         for edge in _rounded_down(self.thresholds, images.dtype).T:
-            place = place + (images > _at(edge, models))
+            place += images > _at(edge, models)
         return place
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Redraw images (float N×C×H×W in [0, 1]); raises ValueError for anything else. See the class."""
         check_images(images)
         k, device = len(self.weight), images.device
-        models = torch.zeros((), dtype=torch.int64, device=device)
+        models = torch.zeros((), dtype=torch.int32, device=device)
         if k > 1:
             shape = images.shape if self.choice == "pixel" else (len(images), 1, 1, 1)
-            models = torch.randint(k, shape, generator=generator, device=device)
+            models = torch.randint(k, shape, generator=generator, dtype=torch.int32, device=device)
         place = self._place(images, models)
         low, high = self.ranges.float()[self.colours].unbind(-1)
         redrawn = torch.rand(images.shape, generator=generator, device=device)

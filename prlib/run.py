@@ -167,7 +167,7 @@ def _provenance(device: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("prlib", "torch", "numpy")},
         "machine": {
-            "device": _device_name(device),
+            "device": device_name(device),
             "cores": os.cpu_count(),
             "system": platform.platform(terse=True),
         },
@@ -188,7 +188,8 @@ def _git(*arguments: str) -> str | None:
         return None  # installed without its repository
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """What the machine calls its processor, or the GPU."""
     if device != "cpu":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,0 +1,404 @@
+"""How fast prlib is, beside its peers in the same process and under the same conditions: ``make bench``.
+
+Every row times ours and a peer in turns and takes the median, so that a drift of the machine's speed cancels in the
+ratio. Nothing is asserted: tables are printed, and written as JSON for the book's chapter on cost.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+warnings.filterwarnings("ignore")  # the peers' deprecations
+import foolbox  # noqa: E402
+import torchattacks  # noqa: E402
+from art.attacks import evasion as art_attacks  # noqa: E402
+from art.estimators.classification import PyTorchClassifier  # noqa: E402
+
+from prlib import attacks  # noqa: E402
+from prlib.cases import judge  # noqa: E402
+from prlib.data import load, to_float  # noqa: E402
+from prlib.experiment import Attack, Defence, Experiment, Store, Training  # noqa: E402
+from prlib.model import PaperCNN  # noqa: E402
+from prlib.profiles import default_attack, default_defence, default_recipe  # noqa: E402
+from prlib.redraw import PixelRedraw  # noqa: E402
+from prlib.run import device_name, one_thread, run  # noqa: E402
+from prlib.train import Recipe, train  # noqa: E402
+
+SHAPES = ((1, 28), (1, 32), (3, 32))
+Row = dict[str, Any]
+
+
+class LayerByLayer(PaperCNN):
+    """The same network as PyTorch computes it: the plain one of the comparisons."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.Sequential.forward(self, images)
+
+
+def medians(*calls: Callable[[], object], turns: int) -> list[float]:
+    """Median seconds of each call, after one that does not count; the calls take turns."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(turns + 1):
+        for call, taken in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            if turn:
+                taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def compare(what: str, peer: str, ours: float, theirs: float, wanted: str = "", **more: Any) -> Row:
+    """A row of a table: seconds of both, and how many times as fast we are."""
+    return {"what": what, "peer": peer, "ours, s": ours, "peer, s": theirs, "ratio": theirs / ours} | {
+        "wanted": wanted,
+        **more,
+    }
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """n threads inside, with freed memory kept as in experiments."""
+    with one_thread():
+        torch.set_num_threads(n)
+        yield
+
+
+@cache
+def trained() -> tuple[LayerByLayer, PaperCNN]:
+    """A network trained on the embedded sample, in its two forms."""
+    split = load("mnist", "train", "sample").take(1280, seed=0)
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        (_, fast), *_ = train(split, default_recipe("mnist"), None, [10], 0, Path(folder), progress="none")
+    plain = LayerByLayer().eval()
+    plain.load_state_dict(fast.state_dict())
+    return plain, fast
+
+
+def sample_images(n: int) -> tuple[Tensor, Tensor]:
+    """The first n MNIST test images of the embedded sample, and the network's predictions of them."""
+    images = to_float(load("mnist", "test", "sample").images[:n])
+    with torch.no_grad():
+        return images, trained()[0](images).argmax(1)
+
+
+def network(cores: int) -> Iterator[Row]:
+    """A training step and the step of an attack, against the layers one by one and against the machine's limit."""
+    a, b = torch.rand(2, 4096, 4096)
+    limit = 2 * 4096**3 / medians(lambda: a @ b, turns=3)[0]
+    yield {"what": "matrix product 4096³", "GFLOP/s": limit / 1e9}
+    for channels, size in SHAPES:
+        images, labels = torch.rand(128, channels, size, size), torch.arange(128) % 10
+        nets = PaperCNN(channels, size), LayerByLayer(channels, size)
+        optimizers = [torch.optim.Adam(net.parameters(), fused=True) for net in nets]
+
+        def step(i: int, nets=nets, optimizers=optimizers, images=images, labels=labels) -> None:
+            optimizers[i].zero_grad()
+            cross_entropy(nets[i](images), labels).backward()
+            optimizers[i].step()
+
+        def gradient(i: int, nets=nets, images=images, labels=labels) -> None:
+            inputs = images.clone().requires_grad_()
+            torch.autograd.grad(cross_entropy(nets[i](inputs), labels), inputs)
+
+        wanted = {(1, 28): ("1.6", "2"), (3, 32): ("1.4", "1.8")}.get((channels, size), ("", ""))
+        for name, call, least in (("training step", step, wanted[0]), ("input gradient", gradient, wanted[1])):
+            for net in nets:
+                net.requires_grad_(call is step)
+            with FlopCounterMode(display=False) as counter:
+                call(1)
+            ours, theirs = medians(lambda f=call: f(0), lambda f=call: f(1), turns=9)
+            flops = counter.get_total_flops()
+            share = {"share of limit": flops / ours / limit, "peer's share": flops / theirs / limit}
+            yield compare(f"{name}, 128×{channels}×{size}×{size}", "layer by layer", ours, theirs, least, **share)
+
+
+def loop(cores: int) -> Iterator[Row]:
+    """An epoch of our training loop against the usual one with a DataLoader."""
+    split = load("mnist", "train", "sample").take(1920, seed=0)
+    dataset = TensorDataset(to_float(split.images), split.labels)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            list(train(split, Recipe(), None, [1], 0, Path(folder), progress="none"))
+
+    def theirs() -> None:
+        net = LayerByLayer()
+        optimizer = torch.optim.Adam(net.parameters())
+        for images, labels in DataLoader(dataset, 128, shuffle=True):
+            optimizer.zero_grad()
+            cross_entropy(net(images), labels, label_smoothing=0.1).backward()
+            optimizer.step()
+
+    yield compare("training, 1,920 images", "DataLoader, layer by layer", *medians(ours, theirs, turns=5))
+
+
+def redrawing(cores: int) -> Iterator[Row]:
+    """Redrawing a batch against drawing its random numbers, and against asking the perceptrons."""
+    images, generator = torch.rand(128, 1, 28, 28), torch.Generator().manual_seed(0)
+    redraw = PixelRedraw.fit(k=20, steps=(300, 3000), init="normal")
+
+    def numbers() -> None:
+        torch.randint(20, images.shape, generator=generator)
+        torch.rand(images.shape, generator=generator)
+
+    weight, bias, ranges = redraw.weight.numpy(), redraw.bias.numpy(), redraw.ranges.numpy()
+    rng, few = np.random.default_rng(0), images.flatten()[:2000].numpy()
+
+    def by_pixel() -> None:
+        for pixel in few:
+            model = rng.integers(20)
+            low, high = ranges[np.argmax(pixel * weight[model] + bias[model])]
+            round(rng.uniform(low, high), 2)
+
+    def ours() -> None:
+        redraw(images, generator)
+
+    mine, random, slow = medians(ours, numbers, by_pixel, turns=25)
+    yield compare("redraw 128×28×28, k = 20", "its random numbers alone", mine, random, "1/3")
+    yield compare("", "perceptrons pixel by pixel", mine, slow * images.numel() / len(few), "20")
+
+
+def steps(cores: int) -> Iterator[Row]:
+    """FGSM, BIM and MIM at ε = 0.3 with the released code's steps."""
+    plain, fast = trained()
+    images, labels = sample_images(128)
+    peer = PyTorchClassifier(plain, nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0, 1), device_type="cpu")
+    wrapped = foolbox.PyTorchModel(plain, bounds=(0, 1), device="cpu")
+    criterion = foolbox.criteria.Misclassification(labels)
+    common: dict[str, Any] = {"epsilon": 0.3}
+    stepped = common | {"step_size": 0.05, "steps": 10}
+    fool = foolbox.attacks
+    mi_fgsm = fool.LinfMomentumIterativeFastGradientMethod(momentum=1.0, abs_stepsize=0.06, steps=10)
+    art = {"batch_size": 128, "verbose": False}
+    table = {
+        ("FGSM", attacks.fgsm): (
+            common,
+            torchattacks.FGSM(plain, eps=0.3),
+            fool.LinfFastGradientAttack(random_start=False),
+            art_attacks.FastGradientMethod(peer, eps=0.3, batch_size=128),
+        ),
+        ("BIM", attacks.bim): (
+            stepped,
+            torchattacks.BIM(plain, eps=0.3, alpha=0.05, steps=10),
+            fool.LinfBasicIterativeAttack(abs_stepsize=0.05, steps=10),
+            art_attacks.BasicIterativeMethod(peer, eps=0.3, eps_step=0.05, max_iter=10, **art),
+        ),
+        ("MIM", attacks.mim): (
+            stepped | {"step_size": 0.06},
+            torchattacks.MIFGSM(plain, eps=0.3, alpha=0.06, steps=10),
+            mi_fgsm,
+            art_attacks.MomentumIterativeMethod(peer, eps=0.3, eps_step=0.06, decay=1.0, max_iter=10, **art),
+        ),
+    }
+    for (name, function), (options, torchattack, foolbox_attack, art_attack) in table.items():
+        calls = {
+            "ours": lambda f=function, o=options: f(fast, images, labels, **o),
+            "torchattacks": lambda f=torchattack: f(images, labels),
+            "foolbox": lambda f=foolbox_attack: f(wrapped, images, criterion, epsilons=0.3),
+            "ART": lambda f=art_attack: f.generate(images.numpy(), np.eye(10)[labels]),
+        }
+        ours, *others = medians(*calls.values(), turns=5 if name == "FGSM" else 2)
+        for peer_name, seconds in zip(list(calls)[1:], others, strict=True):
+            yield compare(f"{name}, 128 images", peer_name, ours, seconds, "" if name == "FGSM" else "2")
+
+
+def cw(cores: int) -> Iterator[Row]:
+    """CW-L2 at the paper's parameters; how close each gets, too."""
+    plain, fast = trained()
+    images, labels = sample_images(100)
+    distances: dict[str, tuple[float, float]] = {}
+
+    def note(name: str, adversarial: Tensor) -> None:
+        fooled = plain(adversarial).argmax(1) != labels
+        distance = (adversarial - images).flatten(1).norm(dim=1)[fooled].mean().item()
+        distances[name] = fooled.float().mean().item(), distance
+
+    wrapped = foolbox.PyTorchModel(plain, bounds=(0, 1), device="cpu")
+    reference = foolbox.attacks.L2CarliniWagnerAttack(1, 1000, 0.1, 0, 10)
+    calls = {
+        "ours": lambda: attacks.cw_l2(fast, images, labels)[0],
+        "foolbox": lambda: reference(wrapped, images, foolbox.criteria.Misclassification(labels), epsilons=None)[1],
+        "torchattacks": lambda: torchattacks.CW(plain, c=10, kappa=0, steps=1000, lr=0.1)(images, labels),
+    }
+    seconds = {}
+    for name, call in calls.items():
+        started = time.perf_counter()
+        adversarial = call()
+        seconds[name] = time.perf_counter() - started
+        note(name, adversarial.detach())
+    for name in ("foolbox", "torchattacks"):
+        yield compare("CW-L2, 100 images", name, seconds["ours"], seconds[name], "5") | {
+            "success": "{:.0%} / {:.0%}".format(distances["ours"][0], distances[name][0]),
+            "mean L2": "{:.4f} / {:.4f}".format(distances["ours"][1], distances[name][1]),
+        }
+
+
+def evaluation(cores: int) -> Iterator[Row]:
+    """One network under Table 3: 10,000 images for the step attacks, 1,000 for CW, cases A, B and C; from a part."""
+    _, fast = trained()
+    split = load("mnist", "test", "sample")
+    transform = default_defence("pr", "mnist").build()
+    total = 0.0
+    for name, part, whole in (("fgsm", 500, 10_000), ("bim", 500, 10_000), ("mim", 500, 10_000), ("cw", 50, 1000)):
+        attack = default_attack(name, "mnist").build()
+        fast.trained_on = "sample"
+        started = time.perf_counter()
+        judge(fast, split.take(part), transform, 0, ("A", "B", "C"), attack)
+        seconds = (time.perf_counter() - started) * whole / part
+        total += seconds
+        yield {"what": f"{name}, cases A, B, C, {whole:,} images", "ours, s": seconds, "measured on": f"{part} images"}
+    yield {"what": "all of Table 3 for a network, core minutes", "ours, min": total / 60, "wanted": "≤ 16 (8 of two)"}
+
+
+def growth(cores: int) -> Iterator[Row]:
+    """Cost over images, epochs and draws: seconds a unit should stay the same."""
+    _, fast = trained()
+    images, labels = sample_images(500)
+    split = load("mnist", "train", "sample").take(640, seed=0)
+    redraw = PixelRedraw.fit(steps=1000)
+    for n in (125, 250, 500):
+        (seconds,) = medians(lambda n=n: attacks.bim(fast, images[:n], labels[:n], epsilon=0.3), turns=3)
+        yield {"what": f"BIM, {n} images", "ours, s": seconds, "ms a unit": 1e3 * seconds / n}
+    for epochs in (1, 2, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            list(train(split, Recipe(), redraw, [epochs], 0, Path(folder), progress="none"))
+            seconds = time.perf_counter() - started
+        yield {
+            "what": f"training, {epochs} × 640 images",
+            "ours, s": seconds,
+            "ms a unit": 1e3 * seconds / epochs / 640,
+        }
+    for draws in (1, 2, 4, 8):
+
+        def eot(draws: int = draws) -> None:
+            generator = torch.Generator().manual_seed(0)
+            options: dict[str, Any] = {"epsilon": 0.3, "step_size": 0.05, "steps": 3, "preprocess": redraw}
+            attacks.pgd(fast, images[:100], labels[:100], generator=generator, draws=draws, **options)
+
+        (seconds,) = medians(eot, turns=1)
+        yield {"what": f"EOT-PGD, {draws} draws", "ours, s": seconds, "ms a unit": 1e3 * seconds / draws / 100}
+
+
+def _rate(n_threads: int, n: int = 2560) -> float:
+    split = load("mnist", "train", "sample").take(1280, seed=0)
+    with threads(n_threads), tempfile.TemporaryDirectory() as folder:
+        generator = train(split, Recipe(), None, [1, 3], 0, Path(folder), progress="none")
+        next(generator)
+        started = time.perf_counter()
+        next(generator)
+        return n / (time.perf_counter() - started)
+
+
+def side_by_side(cores: int) -> Iterator[Row]:
+    """Two trainings at once on a thread each, against one on two threads."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        one, two = pool.submit(_rate, 1).result(), pool.submit(_rate, 2).result()
+        both = sum(future.result() for future in [pool.submit(_rate, 1), pool.submit(_rate, 1)])
+    yield {"what": "one training, one thread", "images/s": one}
+    yield {"what": "one training, two threads", "images/s": two}
+    yield {"what": "two trainings, a thread each", "images/s": both, "ratio": both / two}
+
+
+def memory(cores: int) -> Iterator[Row]:
+    """Peak memory of an experiment on full data in a process of its own; one epoch, as more need no more."""
+    command = [sys.executable, __file__, "--peak"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        yield {"what": "peak memory: not measured: " + done.stderr.strip().splitlines()[-1]}
+    else:
+        yield {
+            "what": "CIFAR-10, all images, one epoch, BIM on 250: peak MB",
+            "MB": float(done.stdout),
+            "wanted": "≤ 1500",
+        }
+
+
+def peak() -> int:
+    """What ``memory`` runs."""
+    training = Training("cifar10", "full", 50_000, Defence(), default_recipe("cifar10"), 0)
+    attack: Attack = default_attack("bim", "cifar10")
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = Experiment(training, (Defence(),), (1,), 250, (attack,), ("B",))
+        return int(run(experiment, Store(Path(folder)), progress="none").provenance["peak_megabytes"])
+
+
+TABLES = {f.__name__: f for f in (network, loop, redrawing, steps, cw, evaluation, growth, side_by_side, memory)}
+ON_TWO_THREADS = ("network", "redrawing", "steps")
+
+
+def show(title: str, rows: list[Row]) -> None:
+    """Print rows as a table, its columns as wide as they need to be."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    texts = [columns] + [[_text(row.get(name, "")) for name in columns] for row in rows]
+    widths = [max(len(line[i]) for line in texts) for i in range(len(columns))]
+    print(f"\n{title}")
+    for line in texts:
+        print(
+            "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), flush=True
+        )
+
+
+def _text(value: Any) -> str:
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and value < 1000
+        else str(round(value))
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def main() -> None:
+    """Run the tables asked for, print them, and write them where the book finds them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", help=f"some of: {', '.join(TABLES)} (default: all)")
+    parser.add_argument("--json", type=Path, help="also write the tables to this file")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.tables) - set(TABLES):
+        parser.error(f"tables must be some of {', '.join(TABLES)}; got {', '.join(sorted(unknown))}")
+    if options.peak:
+        print(peak())
+        return
+    machine = {"device": device_name("cpu"), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
+    versions = {name: version(name) for name in ("torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")}
+    result: dict[str, Any] = {"machine": machine, "versions": versions, "tables": []}
+    print(f"{machine['device']}, {machine['cores']} cores; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
+    for name in options.tables or TABLES:
+        for n in (1, 2) if name in ON_TWO_THREADS and (os.cpu_count() or 1) > 1 else (1,):
+            with threads(n):
+                rows = list(TABLES[name](n))
+            title = " ".join((TABLES[name].__doc__ or "").split())
+            result["tables"].append({"name": name, "title": title, "threads": n, "rows": rows})
+            show(f"{title} {'One thread' if n == 1 else f'{n} threads'}.", rows)
+    result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
