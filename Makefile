@@ -9,7 +9,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
   --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup plan reproduce test lint book clean distclean audit
+.PHONY: bench help setup plan reproduce test lint book clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,12 +46,17 @@ book: $(READY) ## render the site from the committed notebooks and records, with
 	workflow/render book results/published/records .
 	@echo "The book is at _build/html/index.html"
 
+bench: $(READY) ## time training, redrawing and attacks beside their peers (8 min); the book's chapter on cost shows it
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt
+	$(BIN)/python benchmarks/bench.py --json benchmarks/measured.json
+
 audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)
 	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit
 	_build/audit/bin/pip-audit --no-deps --requirement requirements.txt --requirement requirements-nodeps.txt
 
 clean: ## remove what runs have made, but neither .venv nor committed records
-	rm -rf _build .snakemake results/sample results/paper results/custom results/published/weights
+	rm -rf _build .snakemake results/sample results/paper results/custom
+	find results/published/weights -name checkpoint.safetensors -delete
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 

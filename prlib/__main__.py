@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
         parameters.store.forget(experiments)
     for number, experiment in enumerate(experiments, start=1):
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
-        record = run(experiment, parameters.store, options.device, options.progress, options.data)
+        record = run(experiment, parameters.store, options.device, options.progress, options.data, options.tf32)
         _print_cells(record)
     return 0
 
@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("run", parents=[which], help="measure what is missing (an interrupted run goes on)")
     command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
     bars = "bar" if sys.stderr.isatty() else "lines"
     command.add_argument("--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)")
     command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")

@@ -283,8 +283,8 @@ def _cw_descend(
         held[row] = fooled
         # A single loss says little, since they oscillate: compare sums over windows. An image whose loss stalls goes on
         # at ever smaller rates, and is done at a tenth.
-        stalled = total >= torch.where(distance[row].isfinite(), 0.995, 0.9999) * previous
-        rate = torch.where(stalled | (rate < learning_rate), rate * 0.1**0.25, rate)
+        stalled = total >= torch.where(distance[row].isfinite(), 0.99, 0.9999) * previous
+        rate = torch.where(stalled | (rate < learning_rate), rate * 0.1 ** (1 / 3), rate)
         going = (rate > 0.101 * learning_rate) & (age < steps * windows)
         moving = tuple(rows[going] for rows in (row, w, mean, square, age, rate, total))
     return best, distance, held

@@ -1,9 +1,11 @@
 """What a chapter shows: its parameters, its records, and tables computed from them."""
 
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib_inline.backend_inline as inline
@@ -23,6 +25,9 @@ from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measu
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Table 2's columns as the answer to: where is the image redrawn?"""
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "measured.json"
+"""What ``make bench`` wrote last."""
 
 ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"}
 
@@ -213,6 +218,43 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     return Table(pd.DataFrame(rows, columns=columns), "The records behind this chapter.", f"records-{chapter}")
 
 
+def costs(records: Iterable[Record]) -> Table:
+    """What each experiment took: seconds of its training and of all, images a second, memory, machine."""
+    rows = []
+    for r in records:
+        training, seconds = r.experiment.training, r.provenance["seconds"]
+        trained = training.n_train * max(r.experiment.epochs)
+        flops = 3 * _flops_per_image(DATASETS[training.dataset].channels, DATASETS[training.dataset].size)
+        rows.append(
+            {
+                "record": f"`{r.experiment.name}`",
+                "training, s": f"{seconds['training']:,.0f}",
+                "images/s": f"{trained / seconds['training']:,.0f}",
+                "GFLOP/s": f"{trained * flops / seconds['training'] / 1e9:.0f}",
+                "this record, s": f"{seconds['total']:,.0f}",
+                "peak MB": f"{r.provenance['peak_megabytes']:,}" if "peak_megabytes" in r.provenance else "",
+                "machine": f"{r.provenance['machine']['device']}, {r.provenance['machine']['cores']} cores",
+            }
+        )
+    caption = (
+        "What each record cost, on one thread beside others; the experiments of one training share its seconds. "
+        "GFLOP/s counts the layers' multiplications and additions as Table 1 has them, three passes a training step."
+    )
+    return Table(pd.DataFrame(rows), caption, "costs")
+
+
+def benchmark(name: str) -> Markdown:
+    """One of the tables that ``make bench`` wrote, for each number of threads; says so if it was not run."""
+    measured = json.loads(BENCHMARKS.read_text()) if BENCHMARKS.exists() else {"tables": []}
+    texts = []
+    for table in (t for t in measured["tables"] if t["name"] == name):
+        rows = pd.DataFrame([{k: _significant(v) for k, v in row.items()} for row in table["rows"]]).fillna("")
+        machine = measured["machine"]
+        caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores."
+        texts.append(Table(rows, caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
+    return Markdown("\n\n".join(texts) or f"*The benchmark `{name}` has not been run here; `make bench` runs it.*")
+
+
 def datasets_table() -> Table:
     """The datasets with their counts and licences, and what the embedded sample holds of them."""
     rows = [
@@ -283,6 +325,18 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
 def _plain(text: str) -> str:
     """Markdown's links, marks and code without their markup."""
     return re.sub(r"\[([^\[\]]*)\](?:\([^)]*\))?\{[^}]*\}|[`*]", r"\1", text)
+
+
+def _flops_per_image(channels: int, size: int) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        torch.nn.Sequential.forward(PaperCNN(channels, size), torch.zeros(1, channels, size, size))
+    return counter.get_total_flops()
+
+
+def _significant(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _shape(x: torch.Tensor) -> str:

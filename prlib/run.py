@@ -31,10 +31,12 @@ def run(
     device: str = "cpu",
     progress: str = "bar",
     data_root: str | Path | None = None,
+    tf32: bool = False,
 ) -> Record:
     """Load the experiment's record, or measure it: train (or load the weights), judge, store.
 
-    Runs on one thread, since float32 sums depend on the number. A stale record is measured again.
+    Runs on one thread, since float32 sums depend on the number. A stale record is measured again. ``tf32`` lets a GPU
+    multiply with 10 bits of precision; the record says so.
 
     Raises:
         ValueError, OSError: the device, the data or the store cannot be used; raised before any compute.
@@ -47,7 +49,7 @@ def run(
     train_split, test_split = _splits(experiment, data_root)
     weights = store.weights(experiment.training)
     weights.mkdir(parents=True, exist_ok=True)
-    with FileLock(weights / ".lock"), one_thread():
+    with FileLock(weights / ".lock"), one_thread(), _tf32(tf32):
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
         record = _measure(experiment, train_split, test_split, weights, device, progress)
@@ -59,21 +61,24 @@ def run(
 def verify(record: Record, store: Store, n: int, data_root: str | Path | None = None) -> tuple[int, int]:
     """Judge the stored weights again on the first n images (whole batches); returns (agreeing, judged) examples.
 
+    Epochs whose weights are not in the store are left out.
+
     Raises:
-        FileNotFoundError: the weights are not in the store.
+        FileNotFoundError: no weights are in the store.
     """
     experiment = record.experiment
     _, split = _splits(experiment, data_root)
     folder = store.weights(experiment.training)
-    snapshots = [(epoch, snapshot_path(folder, epoch)) for epoch in sorted(set(experiment.epochs))]
-    for _, path in snapshots:
-        if not path.exists():
-            raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {path}")
+    snapshots = {epoch: snapshot_path(folder, epoch) for epoch in sorted(set(experiment.epochs))}
+    snapshots = {epoch: path for epoch, path in snapshots.items() if path.exists()}
+    if not snapshots:
+        raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
+    cells = [cell for cell in record.cells if cell.epoch in snapshots]
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
-    networks = ((epoch, load_model(path)) for epoch, path in snapshots)
+    networks = ((epoch, load_model(path)) for epoch, path in snapshots.items())
     agreeing = judged = 0
     with one_thread():
-        for before, again in zip(record.cells, _judge_all(experiment, networks, split, batches), strict=True):
+        for before, again in zip(cells, _judge_all(experiment, networks, split, batches), strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
@@ -167,7 +172,8 @@ def _provenance(device: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("prlib", "torch", "numpy")},
         "machine": {
-            "device": device_name(device),
+            "device": device_name(device)
+            + (" with TF32" if device != "cpu" and torch.backends.cudnn.allow_tf32 else ""),
             "cores": os.cpu_count(),
             "system": platform.platform(terse=True),
         },
@@ -203,6 +209,19 @@ def _keep_freed_memory() -> None:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         getattr(libc, "mallopt", lambda *_: None)(parameter, 1 << 30)
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
 
 
 @contextmanager

@@ -52,7 +52,16 @@ def test_a_record_has_every_cell_and_says_where_it_comes_from(record):
         redrawn = cell.tested_with == "pr"
         # redrawing changes nearly all of 784 values, by less than 0.4 each, and the identity none
         assert (cell.l0 > 700, cell.l2 > 1, 0.3 < cell.linf <= 0.4001) == (redrawn,) * 3
-    assert set(record.provenance) == {"commit", "dirty", "versions", "machine", "finished", "seconds", "digests", "peak_megabytes"}
+    assert set(record.provenance) == {
+        "commit",
+        "dirty",
+        "versions",
+        "machine",
+        "finished",
+        "seconds",
+        "digests",
+        "peak_megabytes",
+    }
     assert record.provenance["digests"]["test"] == load("mnist", "test", "sample").take(100).digest
 
 

@@ -63,6 +63,26 @@ def test_the_network_computes_what_its_layers_compute(channels, size, dtype, err
         )
 
 
+def test_frozen_weights_that_change_are_noticed():
+    model, images = PaperCNN(), torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters(), 0.1, fused=True)
+
+    def is_right():
+        model.requires_grad_(False)
+        ours, layers = model(images), nn.Sequential.forward(model, images)
+        model.requires_grad_(True)
+        return bool((ours - layers).norm() < 1e-5 * layers.norm())
+
+    assert is_right()
+    model(images).sum().backward()
+    optimizer.step()
+    assert is_right()
+    model.load_state_dict(PaperCNN(seed=1).state_dict())
+    assert is_right()
+    model.double(), model.float()
+    assert is_right()
+
+
 def test_away_from_the_cpu_the_layers_compute_themselves():
     assert PaperCNN().to("meta")(torch.empty(2, 1, 28, 28, device="meta")).shape == (2, 10)
 
