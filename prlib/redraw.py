@@ -137,9 +137,9 @@ class PixelRedraw(nn.Module):
 
     def _place(self, images: Tensor, models: Tensor) -> Tensor:
         """Where each pixel stands in ``colours`` laid out flat: its model's row, and how many thresholds it exceeds."""
-        place = (models * len(self.ranges)).expand(images.shape).clone()
+        place = models * len(self.ranges)
         for edge in _rounded_down(self.thresholds, images.dtype).T:
-            place += images > _at(edge, models)
+            place = place + (images > _at(edge, models))
         return place
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
