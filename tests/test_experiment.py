@@ -1,13 +1,16 @@
 """Experiments, records and the store: keys, round trips, resumption, staleness, refusals."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
 from prlib import experiment as ex
+from prlib import report
 from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
 from prlib.data import load
@@ -289,3 +292,30 @@ def test_unknown_defences_and_sizes_are_refused():
     with pytest.raises(ValueError, match="0"):
         tiny(n_train=0)
     assert isinstance(Record, type)
+
+
+def test_costs_count_the_layers_operations(record):
+    seconds = {"training": 2.0, "total": 3.0}
+    row = report.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).frame.iloc[0]
+    images = record.experiment.training.n_train * 2
+    assert row["images/s"] == f"{images / 2:,.0f}"
+    # a multiplication and an addition each: 14² × 64 × 8², 5² × 128 × 6² × 64, 128 × 5² × 128 and 128 × 10
+    forward = 2 * (14**2 * 64 * 64 + 25 * 128 * 36 * 64 + 128 * 25 * 128 + 1280)
+    assert row["GFLOP/s"] == f"{images * 3 * forward / 2.0 / 1e9:.0f}"
+
+
+def test_benchmarks_are_shown_with_their_machine_or_said_to_be_missing(monkeypatch, tmp_path):
+    shown = report.benchmark("cw").data
+    assert all(peer in shown for peer in ("foolbox", "torchattacks")) and "cores" in shown
+    monkeypatch.setattr(report, "BENCHMARKS", tmp_path / "none.json")
+    assert "has not been run" in report.benchmark("cw").data
+
+
+def test_published_weights_have_their_digests_and_a_training():
+    root = ROOT / "results" / "published" / "weights"
+    digests = dict(line.split()[::-1] for line in (root / "SHA256SUMS").read_text().splitlines())
+    assert set(digests) == {path.relative_to(root).as_posix() for path in root.glob("*/epoch-0050.safetensors")}
+    trainings = {e.training.name for e in Parameters("published").experiments()}
+    for name, digest in digests.items():
+        assert hashlib.sha256((root / name).read_bytes()).hexdigest() == digest
+        assert name.split("/")[0] in trainings
