@@ -1,7 +1,8 @@
 """How fast prlib is, beside its peers in the same process and under the same conditions: ``make bench``.
 
-Every row times ours and a peer in turns and takes the median, so that a drift of the machine's speed cancels in the
-ratio. Nothing is asserted: tables are printed, and written as JSON for the book's chapter on cost.
+Ours and the peers take turns, and medians are compared, so that a drift of the machine's speed cancels in the ratio;
+what takes minutes (CW, the evaluation, the growth) runs once. Nothing is asserted: tables are printed, and written as
+JSON for the book's chapter on cost.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -94,7 +94,7 @@ def trained() -> tuple[LayerByLayer, PaperCNN]:
         (_, fast), *_ = train(split, default_recipe("mnist"), None, [10], 0, Path(folder), progress="none")
     plain = LayerByLayer().eval()
     plain.load_state_dict(fast.state_dict())
-    return plain, fast
+    return plain.requires_grad_(False), fast  # no peer pays for gradients of weights
 
 
 def sample_images(n: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,7 @@ def sample_images(n: int) -> tuple[Tensor, Tensor]:
         return images, trained()[0](images).argmax(1)
 
 
-def network(cores: int) -> Iterator[Row]:
+def network() -> Iterator[Row]:
     """A training step and the step of an attack, against the layers one by one and against the machine's limit."""
     a, b = torch.rand(2, 4096, 4096)
     limit = 2 * 4096**3 / medians(lambda: a @ b, turns=3)[0]
@@ -135,7 +135,7 @@ def network(cores: int) -> Iterator[Row]:
             yield compare(f"{name}, 128×{channels}×{size}×{size}", "layer by layer", ours, theirs, least, **share)
 
 
-def loop(cores: int) -> Iterator[Row]:
+def loop() -> Iterator[Row]:
     """An epoch of our training loop against the usual one with a DataLoader."""
     split = load("mnist", "train", "sample").take(1920, seed=0)
     dataset = TensorDataset(to_float(split.images), split.labels)
@@ -155,7 +155,7 @@ def loop(cores: int) -> Iterator[Row]:
     yield compare("training, 1,920 images", "DataLoader, layer by layer", *medians(ours, theirs, turns=5))
 
 
-def redrawing(cores: int) -> Iterator[Row]:
+def redrawing() -> Iterator[Row]:
     """Redrawing a batch against drawing its random numbers, and against asking the perceptrons."""
     images, generator = torch.rand(128, 1, 28, 28), torch.Generator().manual_seed(0)
     redraw = PixelRedraw.fit(k=20, steps=(300, 3000), init="normal")
@@ -178,11 +178,22 @@ def redrawing(cores: int) -> Iterator[Row]:
 
     mine, random = medians(ours, numbers, turns=100)
     yield compare("redraw 128×28×28, k = 20", "its random numbers alone", mine, random, "1/3")
+    pixels = images.flatten()[:, None]
+    bounds = redraw.ranges.float()
+
+    def by_lines() -> None:
+        model = torch.randint(20, (len(pixels),), generator=generator)
+        colour = (pixels * redraw.weight[model] + redraw.bias[model]).argmax(1)
+        low, high = bounds[colour].unbind(1)
+        (low + (high - low) * torch.rand(len(pixels), generator=generator)).mul_(100).round_().div_(100)
+
+    mine, lines = medians(ours, by_lines, turns=25)
+    yield compare("", "perceptrons, all pixels at once", mine, lines)
     mine, slow = medians(ours, by_pixel, turns=5)
     yield compare("", "perceptrons pixel by pixel", mine, slow * images.numel() / len(few), "20")
 
 
-def steps(cores: int) -> Iterator[Row]:
+def steps() -> Iterator[Row]:
     """FGSM, BIM and MIM at ε = 0.3 with the released code's steps."""
     plain, fast = trained()
     images, labels = sample_images(128)
@@ -226,7 +237,7 @@ def steps(cores: int) -> Iterator[Row]:
             yield compare(f"{name}, 128 images", peer_name, ours, seconds, "" if name == "FGSM" else "2")
 
 
-def cw(cores: int) -> Iterator[Row]:
+def cw() -> Iterator[Row]:
     """CW-L2 at the paper's parameters; how close each gets, too."""
     plain, fast = trained()
     images, labels = sample_images(100)
@@ -257,7 +268,7 @@ def cw(cores: int) -> Iterator[Row]:
         }
 
 
-def evaluation(cores: int) -> Iterator[Row]:
+def evaluation() -> Iterator[Row]:
     """One network under Table 3: 10,000 images for the step attacks, 1,000 for CW, cases A, B and C; from a part."""
     _, fast = trained()
     split = load("mnist", "test", "sample")
@@ -274,7 +285,7 @@ def evaluation(cores: int) -> Iterator[Row]:
     yield {"what": "all of Table 3 for a network, core minutes", "ours, min": total / 60, "wanted": "≤ 16 (8 of two)"}
 
 
-def growth(cores: int) -> Iterator[Row]:
+def growth() -> Iterator[Row]:
     """Cost over images, epochs and draws: seconds a unit should stay the same."""
     _, fast = trained()
     images, labels = sample_images(500)
@@ -305,32 +316,43 @@ def growth(cores: int) -> Iterator[Row]:
         yield {"what": f"EOT-PGD, {draws} draws", "ours, s": seconds, "ms a unit": 1e3 * seconds / draws / 100}
 
 
-def _rate(n_threads: int, n: int = 2560) -> float:
+def _rate(n_threads: int, barrier: Any, rates: Any) -> None:
     split = load("mnist", "train", "sample").take(1280, seed=0)
     with threads(n_threads), tempfile.TemporaryDirectory() as folder:
-        generator = train(split, Recipe(), None, [1, 3], 0, Path(folder), progress="none")
-        next(generator)
+        training = train(split, Recipe(), None, [1, 6], 0, Path(folder), progress="none")
+        next(training)
+        barrier.wait()
         started = time.perf_counter()
-        next(generator)
-        return n / (time.perf_counter() - started)
+        next(training)
+        rates.put(5 * len(split) / (time.perf_counter() - started))
 
 
-def side_by_side(cores: int) -> Iterator[Row]:
+def side_by_side() -> Iterator[Row]:
     """Two trainings at once on a thread each, against one on two threads."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        one, two = pool.submit(_rate, 1).result(), pool.submit(_rate, 2).result()
-        both = sum(future.result() for future in [pool.submit(_rate, 1), pool.submit(_rate, 1)])
-    yield {"what": "one training, one thread", "images/s": one}
+    context = get_context("spawn")
+
+    def together(*n_threads: int) -> float:
+        barrier, rates = context.Barrier(len(n_threads)), context.Queue()
+        processes = [context.Process(target=_rate, args=(n, barrier, rates)) for n in n_threads]
+        for process in processes:
+            process.start()
+        total = sum(rates.get() for _ in processes)
+        for process in processes:
+            process.join()
+        return total
+
+    one, two, both = together(1), together(2), together(1, 1)
+    yield {"what": "one training, one thread", "images/s": one, "to one on two threads": one / two}
     yield {"what": "one training, two threads", "images/s": two}
-    yield {"what": "two trainings, a thread each", "images/s": both, "ratio": both / two}
+    yield {"what": "two trainings, a thread each", "images/s": both, "to one on two threads": both / two}
 
 
-def memory(cores: int) -> Iterator[Row]:
-    """Peak memory of an experiment on full data in a process of its own; one epoch, as more need no more."""
+def memory() -> Iterator[Row]:
+    """Peak memory of an experiment on full data in a process of its own."""
     command = [sys.executable, __file__, "--peak"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        yield {"what": "peak memory: not measured: " + done.stderr.strip().splitlines()[-1]}
+        yield {"what": "peak memory: not measured: " + (done.stderr.strip().splitlines() or ["killed"])[-1]}
     else:
         yield {
             "what": "CIFAR-10, all images, one epoch, BIM on 250: peak MB",
@@ -389,6 +411,7 @@ def main() -> None:
     machine = {"device": device_name("cpu"), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
     versions = {name: version(name) for name in ("torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")}
     result: dict[str, Any] = {"machine": machine, "versions": versions, "tables": []}
+    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
     before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     if (before.get("machine"), before.get("versions")) == (machine, versions):
         result["tables"] = before["tables"]  # never tables of two machines
@@ -396,10 +419,10 @@ def main() -> None:
     for name in options.tables or TABLES:
         for n in (1, 2) if name in ON_TWO_THREADS and (os.cpu_count() or 1) > 1 else (1,):
             with threads(n):
-                rows = list(TABLES[name](n))
+                rows = list(TABLES[name]())
             title = " ".join((TABLES[name].__doc__ or "").split())
             result["tables"] = [t for t in result["tables"] if (t["name"], t["threads"]) != (name, n)]
-            result["tables"].append({"name": name, "title": title, "threads": n, "rows": rows})
+            result["tables"].append({"name": name, "commit": commit, "title": title, "threads": n, "rows": rows})
             show(f"{title} {'One thread' if n == 1 else f'{n} threads'}.", rows)
             result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             if options.json:

@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_show)
 
     command = commands.add_parser(
-        "verify", parents=[which], help="judge stored weights again and compare with the records"
+        "verify", parents=[which], help="judge again at the epochs whose weights are stored; compare with the records"
     )
     command.add_argument("--images", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")

@@ -248,7 +248,7 @@ def _cw_descend(
     """Adam (Kingma & Ba, 2015) at each image's c, on a batch that images leave when they are done and others join.
 
     Its moments forget faster than usual, 0.75 and 0.97 instead of 0.9 and 0.999: the gradient shrinks many times when
-    an image has been fooled, and the step should grow at once. The images then get as close in half of the steps.
+    an image has been fooled, and the step should grow at once. That gets within a percent as close in half the steps.
 
     Returns the closest successes, their squared distances (infinity where there is none), and whether the image was
     fooled to the last: only then is its c large enough, since Adam's first steps overshoot with any.
@@ -268,10 +268,9 @@ def _cw_descend(
         joining, waiting = waiting.tensor_split([batch_size - len(moving[0])])
         row, w, mean, square, age, rate, previous = map(torch.cat, zip(moving, start(joining), strict=True))
         total, fooled = torch.zeros_like(previous), torch.zeros_like(previous, dtype=torch.bool)
+        given = clean[row], labels[row], const[row]
         for _ in range(steps):
-            adversarial, length, excess, loss, gradient = _cw_loss(
-                model, w, clean[row], labels[row], const[row], confidence
-            )
+            adversarial, length, excess, loss, gradient = _cw_loss(model, w, *given, confidence)
             closer = (excess < 0) & (length < distance[row])
             best[row] = torch.where(_per_image(closer), adversarial, best[row])
             distance[row] = torch.where(closer, length, distance[row])

@@ -211,7 +211,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def check_images(images: Tensor) -> None:
-    """Raise a ValueError unless images are float N×C×H×W in [0, 1] without NaN.
+    """Raise a ValueError unless images are float N×C×H×W, and on the CPU in [0, 1] without NaN.
 
     Values are looked at on the CPU only: elsewhere every look would wait for all that the device still has to do.
     """

@@ -1,7 +1,6 @@
 """Table 1's network."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +28,6 @@ class PaperCNN(nn.Sequential):
     seconds: float = 0.0
     """What the training took, likewise."""
 
-    _kept: tuple[list[tuple[Any, ...]], tuple[Tensor, Tensor]] | None = None
-
     def __init__(self, channels: int = 1, size: int = 28, init: str = "normal", seed: int = 0) -> None:
         if channels < 1 or size < 28 or size % 2:
             raise ValueError(f"channels must be positive, size even and at least 28; got {channels} and {size}")
@@ -57,34 +54,26 @@ class PaperCNN(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×10 of float images N×C×H×W.
 
-        On a CPU the layers compute in another order what they compute one by one, to float32 rounding and in half of
-        the time: the strided convolutions become plain ones on 2×2 blocks of pixels taken as channels.
+        In float32 and float64 on a CPU the layers' weights are used in another order than by calling them one by one,
+        which takes less time and agrees to rounding. Hooks on a layer then see nothing; ``nn.Sequential.forward``
+        calls the layers.
         """
         side = self.size // 4
-        if images.device.type != "cpu" or self.size % 4 or side > winograd.LARGEST:
+        fast = images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64) and len(images)
+        if not fast or self.size % 4 or side > winograd.LARGEST:
             return super().forward(images)
         conv1, conv2, conv3, dense = (layer for layer in self if isinstance(layer, nn.Conv2d | nn.Linear))
+        # A stride-2 convolution is one of stride 1 and half the taps on 2×2 blocks of pixels taken as channels.
         blocks = pixel_unshuffle(pad(images, (3, 3, 3, 3)), 2).contiguous(memory_format=torch.channels_last)
         weight = pixel_unshuffle(conv1.weight, 2).contiguous(memory_format=torch.channels_last)
-        hidden = conv2d(blocks, weight, conv1.bias).permute(0, 2, 3, 1).unflatten(2, (side, 2)).unflatten(1, (side, 2))
-        hidden = hidden.permute(1, 3, 0, 2, 4, 5).reshape(side * side, len(images), -1).relu_()
-        kernels2, kernels3 = self._kernels(conv2.weight, conv3.weight)
-        hidden = winograd.convolve(hidden, kernels2, 3).add_(conv2.bias).relu_()  # type: ignore[arg-type]
-        hidden = winograd.convolve(hidden, kernels3, 5).add_(conv3.bias).relu_()  # type: ignore[arg-type]
+        hidden = conv2d(blocks, weight, conv1.bias).permute(0, 2, 3, 1)  # N × 2 side × 2 side × 64
+        # Again 2×2 blocks as channels, and pixels first, so that each pixel's part is a matrix: side² × N × 256
+        hidden = hidden.unflatten(2, (side, 2)).unflatten(1, (side, 2)).permute(1, 3, 0, 2, 4, 5)
+        hidden = hidden.reshape(side * side, len(images), -1).relu_()
+        weight = conv2.weight.unflatten(3, (3, 2)).unflatten(2, (3, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+        hidden = winograd.convolve(hidden, weight).add_(conv2.bias).relu_()  # type: ignore[arg-type]
+        hidden = winograd.convolve(hidden, conv3.weight).add_(conv3.bias).relu_()  # type: ignore[arg-type]
         return dense(hidden.permute(1, 2, 0).flatten(1))
-
-    def _kernels(self, weight2: Tensor, weight3: Tensor) -> tuple[Tensor, Tensor]:
-        """The last two convolutions' weights as ``winograd`` takes them; kept while they are frozen, as in attacks."""
-        # A fused optimizer leaves the version as it is, but no training goes without a pass that drops what is kept.
-        state = [(w.data_ptr(), w._version, w.dtype) for w in (weight2, weight3)]
-        frozen = not (weight2.requires_grad or weight3.requires_grad)
-        if not frozen or self._kept is None or self._kept[0] != state:
-            blocks = weight2.unflatten(3, (3, 2)).unflatten(2, (3, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
-            side = self.size // 4
-            kernels = winograd.kernels(blocks, side), winograd.kernels(weight3, side - 2)
-            self._kept = (state, kernels) if frozen else None
-            return kernels
-        return self._kept[1]
 
 
 def _initialise(weight: Tensor, init: str, generator: torch.Generator) -> None:

@@ -72,7 +72,10 @@ class PixelRedraw(nn.Module):
         self.register_buffer("weight", weight.double())
         self.register_buffer("bias", bias.double())
         self.register_buffer("ranges", ranges)
-        self.thresholds, self.colours = self._staircase()
+        self.register_buffer("thresholds", None, persistent=False)
+        self.register_buffer("colours", None, persistent=False)
+        self._find_staircase()
+        self.register_load_state_dict_post_hook(lambda module, _: module._find_staircase())
 
     @classmethod
     def fit(
@@ -118,7 +121,7 @@ class PixelRedraw(nn.Module):
         weight, bias = torch.from_numpy(line)
         return cls(weight, bias, bounds, choice, decimals)
 
-    def _staircase(self) -> tuple[Tensor, Tensor]:
+    def _find_staircase(self) -> None:
         # The arg-max of lines is their upper envelope, whose slopes increase. Between the lines of lower and of higher
         # slope there is one boundary: the first x at which every lower line is beaten by some higher one.
         order = self.weight.argsort(dim=1, stable=True)
@@ -129,7 +132,7 @@ class PixelRedraw(nn.Module):
         crossing = torch.where(run > 0, rise / run.clamp_min(torch.finfo(run.dtype).tiny), parallel)
         n = len(self.ranges)
         boundaries = [crossing[:, :i, i:].amin(2).amax(1) for i in range(1, n)]
-        return torch.stack(boundaries, dim=1), order
+        self.thresholds, self.colours = torch.stack(boundaries, dim=1), order
 
     def sort(self, images: Tensor, models: Tensor | int = 0) -> Tensor:
         """The colour of every pixel, int64 of the images' shape, as ``models`` (one of the k for each pixel) see it."""

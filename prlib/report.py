@@ -229,15 +229,16 @@ def costs(records: Iterable[Record]) -> Table:
             {
                 "record": f"`{r.experiment.name}`",
                 "training, s": f"{seconds['training']:,.0f}",
-                "images/s": f"{trained / seconds['training']:,.0f}",
-                "GFLOP/s": f"{trained * flops / seconds['training'] / 1e9:.0f}",
+                "images/s": f"{trained / max(seconds['training'], 0.1):,.0f}",
+                "GFLOP/s": f"{trained * flops / max(seconds['training'], 0.1) / 1e9:.0f}",
                 "this record, s": f"{seconds['total']:,.0f}",
                 "peak MB": f"{r.provenance['peak_megabytes']:,}" if "peak_megabytes" in r.provenance else "",
                 "machine": f"{r.provenance['machine']['device']}, {r.provenance['machine']['cores']} cores",
             }
         )
     caption = (
-        "What each record cost, on one thread beside others; the experiments of one training share its seconds. "
+        "What each record cost, on one thread beside others; experiments of one training share its seconds. A training "
+        "that was interrupted counts all of its parts, the record only the last. "
         "GFLOP/s counts the layers' multiplications and additions as Table 1 has them, three passes a training step."
     )
     return Table(pd.DataFrame(rows), caption, "costs")

@@ -19,8 +19,8 @@ import torch
 from filelock import FileLock
 
 from prlib.cases import BATCH_SIZE, Outcome, judge
-from prlib.data import Split, load
-from prlib.experiment import Cell, Experiment, Record, Store, derive, pack, to_json, unpack
+from prlib.data import Split, Transform, load
+from prlib.experiment import Cell, Defence, Experiment, Record, Store, derive, pack, to_json, unpack
 from prlib.model import PaperCNN
 from prlib.train import atomically, load_model, snapshot_path, train
 
@@ -48,6 +48,8 @@ def run(
     store.check_writable()
     train_split, test_split = _splits(experiment, data_root)
     weights = store.weights(experiment.training)
+    if tf32:
+        weights = weights.with_name(f"{weights.name}-tf32")
     weights.mkdir(parents=True, exist_ok=True)
     with FileLock(weights / ".lock"), one_thread(), _tf32(tf32):
         if stored is None and (stored := store.load(experiment)):
@@ -78,7 +80,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     networks = ((epoch, load_model(path)) for epoch, path in snapshots.items())
     agreeing = judged = 0
     with one_thread():
-        for before, again in zip(cells, _judge_all(experiment, networks, split, batches), strict=True):
+        for before, again in zip(cells, _judge_all(experiment, networks, split, batches=batches), strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
@@ -110,14 +112,14 @@ def _measure(
     networks = train(
         train_split,
         training.recipe,
-        training.defence.build(),
+        _built(training.defence, device),
         experiment.epochs,
         derive(training.seed, "training"),
         weights,
         device,
         progress,
     )
-    cells = tuple(_judge_all(experiment, networks, test_split))
+    cells = tuple(_judge_all(experiment, networks, test_split, device))
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
         "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
@@ -127,14 +129,20 @@ def _measure(
     return Record(experiment, cells, _provenance(device) | details)
 
 
+def _built(defence: Defence, device: str) -> Transform | None:
+    transform = defence.build()
+    return transform.to(device) if isinstance(transform, torch.nn.Module) else transform
+
+
 def _judge_all(
     experiment: Experiment,
     networks: Iterable[tuple[int, PaperCNN]],
     split: Split,
+    device: str = "cpu",
     batches: Iterable[int] | None = None,
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
-    defences = [(defence.name, defence.build()) for defence in experiment.tested_with]
+    defences = [(defence.name, _built(defence, device)) for defence in experiment.tested_with]
     attacks = [(a.name, a.build()) for a in experiment.attacks]
     for epoch, model in networks:
         for tested_with, transform in defences:
@@ -183,7 +191,10 @@ def _provenance(device: str) -> dict[str, Any]:
 
 def _peak_megabytes() -> int:
     """The most memory that the process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux begins with the parent's memory
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) >> 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
 
 
 def _git(*arguments: str) -> str | None:
@@ -205,7 +216,7 @@ def device_name(device: str) -> str:
 
 
 def _keep_freed_memory() -> None:
-    # glibc returns large blocks to the system at once; getting them back page by page takes a tenth of a training.
+    # glibc returns large blocks to the system at once; getting them back takes about a tenth of a training.
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         getattr(libc, "mallopt", lambda *_: None)(parameter, 1 << 30)

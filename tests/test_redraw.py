@@ -243,3 +243,10 @@ def test_gaussian_noise_is_normal_clipped_at_one_then_to_the_unit_interval():
 def test_noise_needs_a_positive_standard_deviation(std):
     with pytest.raises(ValueError, match=str(std)):
         GaussianNoise(std)
+
+
+def test_loaded_weights_bring_their_own_thresholds():
+    first, second = PixelRedraw.fit(steps=500, seed=0), PixelRedraw.fit(steps=500, seed=1)
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first.thresholds, second.thresholds)
+    assert first.to("meta").thresholds.device.type == "meta"
