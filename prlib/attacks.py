@@ -201,8 +201,8 @@ def cw_l2(
         confidence: by how much another logit must exceed the label's.
         initial_const, binary_search_steps: each image's c starts at ``initial_const``; a further step halves the
             interval between a c that failed and one that succeeded, or multiplies c by ten while none has.
-        max_steps, learning_rate: of Adam, for each c, at most. An image that no longer gets closer takes ever finer
-            steps, then makes room in the batch for another.
+        max_steps, learning_rate: of Adam, for each c, at most. A fooled image that no longer gets closer takes
+            finer steps, then makes room in the batch for another.
 
     Returns:
         The closest successful images, N×C×H×W, and whether there is one, bool N. Where there is none the image is
@@ -247,14 +247,11 @@ def _cw_descend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Adam (Kingma & Ba, 2015) at each image's c, on a batch that images leave when they are done and others join.
 
-    Its moments forget faster than usual, 0.75 and 0.97 instead of 0.9 and 0.999: the gradient shrinks many times when
-    an image has been fooled, and the step should grow at once. That gets within a percent as close in half the steps.
-
     Returns the closest successes, their squared distances (infinity where there is none), and whether the image was
     fooled to the last: only then is its c large enough, since Adam's first steps overshoot with any.
     """
     best, distance, held = clean.clone(), torch.full_like(const, math.inf), torch.zeros_like(const, dtype=torch.bool)
-    windows = max(1, round(max_steps / 25))
+    windows = max(1, round(max_steps / 50))
     steps = max_steps // windows
 
     def start(row: Tensor) -> tuple[Tensor, ...]:
@@ -275,16 +272,17 @@ def _cw_descend(
             best[row] = torch.where(_per_image(closer), adversarial, best[row])
             distance[row] = torch.where(closer, length, distance[row])
             total, fooled, age = total + loss, fooled | (excess < 0), age + 1
-            mean.lerp_(gradient, 0.25)
-            square.lerp_(gradient.square(), 0.03)
-            size = _per_image(rate / (1 - 0.75**age))
-            w = w - size * mean / ((square / _per_image(1 - 0.97**age)).sqrt() + 1e-8)
+            mean.lerp_(gradient, 0.1)
+            square.lerp_(gradient.square(), 0.001)
+            size = _per_image(rate / (1 - 0.9**age))
+            w = w - size * mean / ((square / _per_image(1 - 0.999**age)).sqrt() + 1e-8)
         held[row] = fooled
-        # A single loss says little, since they oscillate: compare sums over windows. An image whose loss stalls goes on
-        # at ever smaller rates, and is done at a tenth.
-        stalled = total >= torch.where(distance[row].isfinite(), 0.99, 0.9999) * previous
-        rate = torch.where(stalled | (rate < learning_rate), rate * 0.1 ** (1 / 3), rate)
-        going = (rate > 0.101 * learning_rate) & (age < steps * windows)
+        # A single loss says little, since they oscillate: compare sums over windows. An image that stalls goes on with
+        # a tenth of the learning rate, and is done when it stalls again. One not fooled yet gets all of its steps: where
+        # the network is flat, the loss may begin to fall after hundreds.
+        stalled = distance[row].isfinite() & (total >= 0.99 * previous)
+        rate = torch.where(stalled, rate / 10, rate)
+        going = (rate > learning_rate / 50) & (age < steps * windows)
         moving = tuple(rows[going] for rows in (row, w, mean, square, age, rate, total))
     return best, distance, held
 

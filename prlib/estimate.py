@@ -15,7 +15,7 @@ from prlib.run import one_thread
 JUDGING = 0.35
 """Judging an image takes about this share of training on it: a forward pass, and one redraw."""
 
-_STEPS = {"cw": 220}  # of its 1,000, as images stop when they are done
+_STEPS = {"cw": 500}  # of its 1,000, as images stop when they are done
 
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
