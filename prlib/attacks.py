@@ -278,8 +278,8 @@ def _cw_descend(
             w = w - size * mean / ((square / _per_image(1 - 0.999**age)).sqrt() + 1e-8)
         held[row] = fooled
         # A single loss says little, since they oscillate: compare sums over windows. An image that stalls goes on with
-        # a tenth of the learning rate, and is done when it stalls again. One not fooled yet gets all of its steps: where
-        # the network is flat, the loss may begin to fall after hundreds.
+        # a tenth of the learning rate, and is done when it stalls again. One not fooled yet gets all of its steps: on a
+        # flat network the loss may begin to fall after hundreds.
         stalled = distance[row].isfinite() & (total >= 0.99 * previous)
         rate = torch.where(stalled, rate / 10, rate)
         going = (rate > learning_rate / 50) & (age < steps * windows)
