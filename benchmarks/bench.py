@@ -44,6 +44,7 @@ from prlib.experiment import Attack, Defence, Experiment, Store, Training  # noq
 from prlib.model import PaperCNN  # noqa: E402
 from prlib.profiles import default_attack, default_defence, default_recipe  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
+from prlib.report import significant  # noqa: E402
 from prlib.run import device_name, one_thread, run  # noqa: E402
 from prlib.train import Recipe, train  # noqa: E402
 
@@ -276,7 +277,6 @@ def evaluation() -> Iterator[Row]:
     total = 0.0
     for name, part, whole in (("fgsm", 500, 10_000), ("bim", 500, 10_000), ("mim", 500, 10_000), ("cw", 50, 1000)):
         attack = default_attack(name, "mnist").build()
-        fast.trained_on = "sample"
         started = time.perf_counter()
         judge(fast, split.take(part), transform, 0, ("A", "B", "C"), attack)
         seconds = (time.perf_counter() - started) * whole / part
@@ -377,23 +377,13 @@ ON_TWO_THREADS = ("network", "redrawing", "steps")
 def show(title: str, rows: list[Row]) -> None:
     """Print rows as a table, its columns as wide as they need to be."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    texts = [columns] + [[_text(row.get(name, "")) for name in columns] for row in rows]
+    texts = [columns] + [[significant(row.get(name, "")) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in texts) for i in range(len(columns))]
     print(f"\n{title}")
     for line in texts:
         print(
             "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), flush=True
         )
-
-
-def _text(value: Any) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 1000
-        else str(round(value))
-        if isinstance(value, float)
-        else str(value)
-    )
 
 
 def main() -> None:

@@ -249,7 +249,7 @@ def benchmark(name: str) -> Markdown:
     measured = json.loads(BENCHMARKS.read_text()) if BENCHMARKS.exists() else {"tables": []}
     texts = []
     for table in (t for t in measured["tables"] if t["name"] == name):
-        rows = pd.DataFrame([{k: _significant(v) for k, v in row.items()} for row in table["rows"]]).fillna("")
+        rows = pd.DataFrame([{k: significant(v) for k, v in row.items()} for row in table["rows"]]).fillna("")
         machine = measured["machine"]
         caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores."
         texts.append(Table(rows, caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
@@ -334,7 +334,8 @@ def _flops_per_image(channels: int, size: int) -> int:
     return counter.get_total_flops()
 
 
-def _significant(value: Any) -> str:
+def significant(value: Any) -> str:
+    """Three digits of a fraction, whole thousands with commas, anything else as it is."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
