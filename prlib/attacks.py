@@ -202,7 +202,7 @@ def cw_l2(
         initial_const, binary_search_steps: each image's c starts at ``initial_const``; a further step halves the
             interval between a c that failed and one that succeeded, or multiplies c by ten while none has.
         max_steps, learning_rate: of Adam, for each c, at most. A fooled image that no longer gets closer takes
-            finer steps, then makes room in the batch for another.
+            some finer steps, then makes room in the batch for another.
 
     Returns:
         The closest successful images, N×C×H×W, and whether there is one, bool N. Where there is none the image is
@@ -277,12 +277,12 @@ def _cw_descend(
             size = _per_image(rate / (1 - 0.9**age))
             w = w - size * mean / ((square / _per_image(1 - 0.999**age)).sqrt() + 1e-8)
         held[row] = fooled
-        # A single loss says little, since they oscillate: compare sums over windows. An image that stalls goes on with
-        # a tenth of the learning rate, and is done when it stalls again. One not fooled yet gets all of its steps: on a
-        # flat network the loss may begin to fall after hundreds.
+        # A single loss says little, since they oscillate: compare sums over windows. An image that stalls gets one more
+        # window at a tenth of the learning rate, which ends the oscillation. One not fooled yet gets all of its steps:
+        # on a flat network the loss may begin to fall after hundreds.
         stalled = distance[row].isfinite() & (total >= 0.99 * previous)
+        going = (rate > learning_rate / 2) & (age < steps * windows)
         rate = torch.where(stalled, rate / 10, rate)
-        going = (rate > learning_rate / 50) & (age < steps * windows)
         moving = tuple(rows[going] for rows in (row, w, mean, square, age, rate, total))
     return best, distance, held
 
