@@ -14,7 +14,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=sample (default) | published | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
+	@echo "  PROFILE=sample (default) | published | tenth | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
 
 setup: $(READY) ## make the virtual environment (.venv)
 

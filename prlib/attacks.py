@@ -140,16 +140,18 @@ def pgd(
     return torch.cat(_by_batch(attack, model, images, labels, max(1, batch_size // draws), mean_logits))
 
 
-def straight_through(preprocess: Transform) -> Transform:
-    """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
+def straight_through(preprocess: Transform, backward: Callable[[Tensor], Tensor] = lambda images: images) -> Transform:
+    """``preprocess`` with the derivative of ``backward``, which is like it and smooth (BPDA; Athalye et al., 2018).
 
-    For random or non-differentiable preprocessors whose output stays near the input, such as a redraw.
+    The identity, the straight-through estimator, does where a random or non-differentiable preprocessor's output stays
+    near its input, as a redraw's does.
     """
 
     def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
             processed = preprocess(images, generator)
-        return processed + (images - images.detach())  # plus exactly zero
+        smooth = backward(images)
+        return processed + (smooth - smooth.detach())  # plus exactly zero
 
     return wrapped
 

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from prlib import figures
 from prlib.cases import Estimate
 from prlib.data import DATASETS, load
-from prlib.experiment import Record
+from prlib.experiment import Experiment, Record
 from prlib.model import PaperCNN
-from prlib.profiles import Parameters, check_names, default_recipe
+from prlib.profiles import COMMITTED, Parameters, check_names, default_recipe
 from prlib.run import check_device, run
 from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured
 
@@ -77,7 +77,7 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) ->
     ``trained_with`` names the trainings that a chapter is about; None is all. Says what is not measured yet, and what
     is stale; only current records are returned.
     """
-    wanted = [e for e in parameters.experiments() if trained_with is None or e.training.defence.name in trained_with]
+    wanted = _wanted(parameters, trained_with)
     if parameters.recompute:
         parameters.store.forget(wanted)
     if parameters.measured_on_demand:
@@ -94,15 +94,28 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) ->
     return [r for r in stored if r is not None and not r.stale]
 
 
+def committed(profile: str, trained_with: Sequence[str] | None = None) -> list[Record]:
+    """The current records of a profile that is part of the repository, as far as they have been measured."""
+    parameters = Parameters(profile=profile)
+    stored = [parameters.store.load(e) for e in _wanted(parameters, trained_with)]
+    return [r for r in stored if r is not None and not r.stale]
+
+
 def paper_and_ours(
     records: Iterable[Record], table: int, dataset: str, parameters: Parameters, epochs: Sequence[int] | None = None
 ) -> Table:
     """The paper's numbers of a table and dataset beside ours, with 95% intervals, differences and links to records.
 
-    ``epochs`` restricts the rows; None is all of the table's.
+    A run of another profile gets the published numbers in a column of their own. ``epochs`` restricts the rows; None is
+    all of the table's. Rows that nothing was measured for are left out, unless that is all of them.
     """
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
     cells = compare(records, **where).sort_values("epochs", kind="stable")
+    aside = parameters.custom or parameters.profile not in COMMITTED
+    cells["published"] = compare(committed("published") if aside else [], **where).ours
+    shown = cells.ours.notna() | cells.published.notna()
+    left_out = 0 if not shown.any() else int((~shown).sum())
+    cells = cells[shown] if shown.any() else cells
     attacked = bool((cells.attack != "").any())
     rows = [
         {
@@ -112,6 +125,7 @@ def paper_and_ours(
             "paper": f"{cell.accuracy:.4f}",
             "ours [95% interval]": _value(cell.ours),
             "difference": _difference(cell),
+            **({"published": _value(cell.published)} if cells.published.notna().any() else {}),
             "measured": "" if cell.ours is None else badge(parameters, cell),
         }
         for cell in cells.itertuples()
@@ -120,7 +134,20 @@ def paper_and_ours(
         f"Table {table} of the paper, {DATASETS[dataset].title}: accuracy{' under attack' * attacked}. "
         "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
     )
+    if left_out:
+        caption += f" The paper's other {left_out} rows are not measured in this profile."
     return Table(pd.DataFrame(rows), caption, f"paper-table-{table}-{dataset}", _run_command(parameters, dataset))
+
+
+def long_training(
+    table: int, parameters: Parameters, trained_with: Sequence[str], epochs: Sequence[int] | None = None
+) -> None:
+    """Show a table of the paper beside the long trainings on a tenth of the images, for each of the run's datasets."""
+    records = committed("tenth", trained_with)
+    for dataset in parameters.chosen_datasets:
+        beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs)
+        beside.name += "-long"
+        display(beside)
 
 
 def distances(records: Iterable[Record], parameters: Parameters) -> Table:
@@ -175,8 +202,9 @@ def suspicions(records: Iterable[Record], chapter: str) -> Table:
     )
 
 
-def verdicts(records: Iterable[Record], prefix: str) -> Table:
-    """The computed verdicts on the claims whose id starts with ``prefix``."""
+def verdicts(records: Iterable[Record], prefix: str, profile: str = "") -> Table:
+    """The computed verdicts on the claims whose id starts with ``prefix``; ``profile`` is whose records these are, if
+    not the run's."""
     rows = [
         {
             "claim": f"{v.claim['claim']} ({v.claim['place']})",
@@ -185,7 +213,8 @@ def verdicts(records: Iterable[Record], prefix: str) -> Table:
         }
         for v in judge_claims(records, prefix)
     ]
-    return Table(pd.DataFrame(rows), "Verdicts, computed from the records above.", f"verdicts-{prefix}")
+    caption = f"Verdicts, computed from the records of profile `{profile}`." if profile else "Verdicts, computed."
+    return Table(pd.DataFrame(rows), caption, f"verdicts-{prefix or 'all'}{profile and '-' + profile}")
 
 
 def summary(records: Iterable[Record]) -> Markdown:
@@ -321,6 +350,10 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
             options.append(f"-p {name} {value}")
     command = f".venv/bin/papermill book/{chapter}.ipynb _build/{chapter}.ipynb {' '.join(options)}"
     return Markdown(f"```bash\n{command}\n```")
+
+
+def _wanted(parameters: Parameters, trained_with: Sequence[str] | None) -> list[Experiment]:
+    return [e for e in parameters.experiments() if trained_with is None or e.training.defence.name in trained_with]
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,10 @@ from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Store, Training, frozen
 from prlib.train import Recipe
 
-PROFILES = ("sample", "published", "paper")
+PROFILES = ("sample", "published", "tenth", "paper")
+
+COMMITTED = ("published", "tenth")
+"""The profiles whose records are part of the repository: every site shows them."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Parameters:
     """What a chapter or a command may set; None leaves a value as the profile says.
 
     Args:
-        profile: "sample", "published" or "paper".
+        profile: "sample", "published", "tenth" or "paper".
         datasets, seeds, epochs: restrict or replace the profile's lists.
         n_train, n_test: images per dataset.
         device: "cpu", "cuda" or "cuda:0", ….
@@ -100,7 +103,7 @@ class Parameters:
 
     def _experiment(self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int) -> Experiment:
         available = DATASETS[dataset]
-        n_train = self.n_train or profile["n_train"] or available.n_train
+        n_train = self.n_train or profile["n_train"] or round(profile.get("share", 1) * available.n_train)
         n_test = self.n_test or profile["n_test"] or available.n_test
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)

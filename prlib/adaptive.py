@@ -1,0 +1,185 @@
+"""What an attacker who knows the redraw can do, and what nobody can: the staircase as a game on cells.
+
+Redrawing forgets all of a pixel but the cell it lies in, between which two thresholds. An attacker therefore chooses
+cells, among those within ε of each pixel; everything else about a perturbation is lost.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from prlib.attacks import _by_batch, _check, _per_image
+from prlib.redraw import PixelRedraw, _rounded_down
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """A redraw as its attacker sees it, over all of its k models.
+
+    A pixel x is in cell i, i being how many ``edges`` (M, ascending) lie below it. ``mean`` (M+1) is the expectation of
+    what is redrawn in each cell, and ``distance`` (M+1)×(M+1) the total variation between two cells' distributions: the
+    least share of redrawn values that must differ.
+    """
+
+    edges: Tensor
+    mean: Tensor
+    distance: Tensor
+
+    @classmethod
+    def of(cls, redraw: PixelRedraw) -> "Staircase":
+        """The staircase of a redraw; a ValueError where pixels depend, one of k models redrawing a whole image."""
+        k, n = redraw.weight.shape
+        if k > 1 and redraw.choice != "pixel":
+            raise ValueError(f'the models must be drawn for each pixel, choice "pixel"; got {redraw.choice!r}')
+        edges = redraw.thresholds.flatten().unique()
+        edges = edges[(edges >= 0) & (edges < 1)]
+        bounds = torch.cat([edges.new_zeros(1), edges, edges.new_ones(1)])
+        middles = (bounds[1:] + bounds[:-1]).div(2)[:, None]
+        colours = redraw.sort(middles.expand(-1, k), torch.arange(k).expand(len(middles), k))
+        shares = nn.functional.one_hot(colours, n).double().mean(1)  # cells × colours
+        odds = shares @ _odds(redraw.ranges, redraw.decimals)
+        return cls(edges, shares @ redraw.ranges.mean(1), torch.cdist(odds, odds, p=1) / 2)
+
+    def cells(self, images: Tensor) -> Tensor:
+        """The cell of every pixel, int64 of the images' shape."""
+        return torch.bucketize(images, _rounded_down(self.edges, images.dtype))
+
+    def reach(self, images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest cell that every pixel can be brought to, int64 of the images' shape."""
+        return self.cells((images - epsilon).clamp_min(0)), self.cells((images + epsilon).clamp_max(1))
+
+    def exposure(self, images: Tensor, epsilon: float) -> Tensor:
+        """Per pixel, how much of its redrawn value's distribution the worst change within ε moves: float in [0, 1].
+
+        Zero says that no change within ε can be seen behind the redraw at all.
+        """
+        low, high = self.reach(images, epsilon)
+        here, worst = self.cells(images), torch.zeros_like(images)
+        for cell, distances in enumerate(self.distance.to(images.dtype)):
+            worst = torch.where((low <= cell) & (cell <= high), worst.maximum(distances[here]), worst)
+        return worst
+
+    def image(self, cells: Tensor, clean: Tensor) -> Tensor:
+        """The image closest to ``clean`` whose pixels lie in ``cells``."""
+        edges = _rounded_down(self.edges, clean.dtype)
+        above = edges.nextafter(torch.ones_like(edges))
+        lowest, highest = torch.cat([edges.new_zeros(1), above]), torch.cat([edges, edges.new_ones(1)])
+        return clean.clamp(lowest[cells], highest[cells])
+
+
+def guaranteed(probability: Tensor, exposure: Tensor) -> Tensor:
+    """A lower bound on how often attacked images are classified correctly, whatever the attack within ε: float N.
+
+    Pixels are redrawn independently, so clean and attacked image can be redrawn together such that they come out equal
+    with probability Π(1 - exposure) (a maximal coupling of each pixel); the classifier then says the same of both.
+
+    Args:
+        probability: how often each clean image is classified correctly, float N.
+        exposure: ``Staircase.exposure`` of the same images, N×C×H×W.
+    """
+    return (probability - (1 - (1 - exposure.double()).flatten(1).prod(1))).clamp_min(0)
+
+
+def soft_mean(redraw: PixelRedraw) -> nn.Module:
+    """A smooth stand-in for the redraw: the perceptrons' softmax over colours, times the colours' mean values.
+
+    The redraw takes the arg-max instead, whose derivative is zero. For the backward pass of ``straight_through``.
+    """
+    return _SoftMean(redraw)
+
+
+class _SoftMean(nn.Module):
+    def __init__(self, redraw: PixelRedraw) -> None:
+        super().__init__()
+        self.redraw = redraw
+
+    def forward(self, images: Tensor) -> Tensor:
+        middle = self.redraw.ranges.mean(1).to(images)
+        mean = torch.zeros_like(images)
+        for weight, bias in zip(self.redraw.weight.to(images), self.redraw.bias.to(images), strict=True):
+            mean = mean + (images[..., None] * weight + bias).softmax(-1) @ middle
+        return mean / len(self.redraw.weight)
+
+
+def crossing(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    redraw: PixelRedraw,
+    generator: torch.Generator,
+    steps: int = 20,
+    draws: int = 10,
+    batch_size: int = 128,
+) -> Tensor:
+    """Threshold crossing: move only pixels that can change cell, as far as it takes; our own attack.
+
+    Every step estimates the gradient of the expected loss over ``draws`` redrawn images, finds for each pixel the
+    reachable cell whose mean value gains most to first order, and moves the share of pixels that gain most: at first
+    all, half as many whenever the expected loss (on draws shared by both images) does not rise.
+
+    Args:
+        generator: of the draws; the same for the same images gives the same result.
+        redraw: the defence in front of the model.
+    """
+    _check(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
+    stairs = Staircase.of(redraw)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        mean = stairs.mean.to(clean)
+        most, least = (_extreme(mean, *stairs.reach(clean, epsilon), sign) for sign in (1, -1))
+        cells, share = stairs.cells(clean), torch.ones_like(clean[:, 0, 0, 0])
+        repeated = targets.repeat(draws)
+
+        def redrawn(cells: Tensor) -> Tensor:
+            return redraw(stairs.image(cells, clean).repeat(draws, 1, 1, 1), generator)
+
+        def expected_loss(images: Tensor) -> Tensor:
+            return cross_entropy(model(images), repeated, reduction="none").view(draws, -1).mean(0)
+
+        for _ in range(steps):
+            state = generator.get_state()
+            seen = redrawn(cells).requires_grad_()
+            loss = expected_loss(seen)
+            gradient = torch.autograd.grad(loss.sum(), seen)[0].view(draws, *clean.shape).sum(0)
+            wanted = torch.where(gradient > 0, most, least)
+            moved = torch.where(_largest(gradient * (mean[wanted] - mean[cells]), share), wanted, cells)
+            generator.set_state(state)
+            with torch.no_grad():
+                better = expected_loss(redrawn(moved)) > loss
+            cells = torch.where(_per_image(better), moved, cells)
+            share = torch.where(better, share, share / 2)
+        return stairs.image(cells, clean)
+
+    return torch.cat(_by_batch(attack, model, images, labels, max(1, batch_size // draws)))
+
+
+def _odds(ranges: Tensor, decimals: int | None) -> Tensor:
+    """Colours × intervals of redrawn values: the probability of each; the intervals are what is told apart."""
+    half = 0.0 if decimals is None else 0.5 / 10**decimals
+    ends = ranges.flatten().unique() if decimals is None else torch.arange(10**decimals + 2) / 10**decimals - half
+    low, high = (ranges[:, i, None] for i in (0, 1))
+    parts = [(high.minimum(b) - low.maximum(a)).clamp_min(0) / (high - low) for a, b in pairwise(ends.double())]
+    return torch.cat(parts, dim=1)
+
+
+def _extreme(mean: Tensor, low: Tensor, high: Tensor, sign: int) -> Tensor:
+    """Per pixel, the cell from low to high with the largest (sign 1) or smallest (-1) mean value."""
+    best = low
+    for cell in range(len(mean)):
+        inside = (low <= cell) & (cell <= high)
+        best = torch.where(inside & (sign * mean[cell] > sign * mean[best]), cell, best)
+    return best
+
+
+def _largest(gain: Tensor, share: Tensor) -> Tensor:
+    """Where the gain is positive and among the largest ``share`` (N) of its image's positive ones, at least one."""
+    flat = gain.flatten(1)
+    count = ((flat > 0).sum(1) * share).ceil().long().clamp_min(1)
+    order = flat.sort(1, descending=True).values
+    least = order.gather(1, (count - 1)[:, None])
+    return (gain > 0) & (gain >= _per_image(least[:, 0]))
