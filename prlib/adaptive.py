@@ -1,17 +1,24 @@
-"""What an attacker who knows the redraw can do, and what nobody can: the staircase as a game on cells.
+"""What an attacker who knows the defence can do, and what nobody can: the staircase as a game on cells.
 
 Redrawing forgets all of a pixel but the cell it lies in, between which two thresholds. An attacker therefore chooses
 cells, among those within ε of each pixel; everything else about a perturbation is lost.
+
+The attacks have the call shape of ``prlib.attacks`` and two arguments more: ``defence``, the random preprocessor in
+front of the model (None if there is none), and ``generator`` of all random numbers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
+import torchattacks
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.attacks import _by_batch, _check, _per_image
+from prlib.attacks import _by_batch, _check, _per_image, pgd, robust_probability, straight_through
+from prlib.data import Transform
 from prlib.redraw import PixelRedraw, _rounded_down
 
 
@@ -104,13 +111,111 @@ class _SoftMean(nn.Module):
         return mean / len(self.redraw.weight)
 
 
+def eot_pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    backward: str = "identity",
+    **options: Any,
+) -> Tensor:
+    """``attacks.pgd`` through the defence, in expectation over its draws (EOT and BPDA; Athalye et al., 2018).
+
+    Args:
+        backward: what the defence's derivative is taken from: "identity", or "mean" for ``soft_mean``, which a redraw
+            alone has.
+        options: of ``attacks.pgd``.
+    """
+    if backward not in ("identity", "mean"):
+        raise ValueError(f'backward must be "identity" or "mean"; got {backward!r}')
+    through = None
+    if defence is not None:
+        through = straight_through(defence, soft_mean(_redraw(defence)) if backward == "mean" else lambda x: x)
+    return pgd(model, images, labels, preprocess=through, generator=generator, **options)
+
+
+def square(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    defence: Transform | None,
+    generator: torch.Generator,
+    queries: int = 1000,
+    draws: int = 5,
+) -> Tensor:
+    """torchattacks' Square attack (Andriushchenko et al., 2020), which sees no gradient but mean logits over draws."""
+    _check(images, labels, epsilon=epsilon, queries=queries, draws=draws)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    defended = _Defended(model, defence, generator, draws)
+    attack = torchattacks.Square(defended, eps=epsilon, n_queries=queries, seed=seed)
+    with torch.random.fork_rng():  # torchattacks draws from the global generator
+        return torch.cat(_by_batch(attack, model, images, labels, len(images)))
+
+
+def transfer(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    surrogate: nn.Module,
+    defence: Transform | None,
+    generator: torch.Generator,
+    **options: Any,
+) -> Tensor:
+    """``attacks.pgd`` on another network, the surrogate: it neither sees the model nor its defence."""
+    return pgd(surrogate, images, labels, generator=generator, **options)
+
+
+def auto(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    defence: Transform | None,
+    generator: torch.Generator,
+    batch_size: int = 128,
+) -> Tensor:
+    """torchattacks' AutoAttack for random defences (Croce and Hein, 2020): APGD on two losses, 20 draws a step."""
+    _check(images, labels, epsilon=epsilon, batch_size=batch_size)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    defended = _Defended(model, None if defence is None else straight_through(defence), generator)
+    attack = torchattacks.AutoAttack(defended, eps=epsilon, version="rand", n_classes=10, seed=seed)
+    with torch.random.fork_rng():
+        return torch.cat(_by_batch(attack, model, images, labels, batch_size))
+
+
+def strongest(
+    model: nn.Module,
+    candidates: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    draws: int = 50,
+) -> Tensor:
+    """Of each image's candidates (all N×C×H×W) the one that is classified correctly least often over ``draws``.
+
+    Whoever judges the choice must do so on fresh draws: these have been used to choose.
+    """
+    rates = [
+        robust_probability(model, images, labels, draws=draws, generator=generator, preprocess=defence)
+        for images in candidates
+    ]
+    return torch.stack(list(candidates))[torch.stack(rates).argmin(0), torch.arange(len(labels))]
+
+
 def crossing(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
     epsilon: float,
-    redraw: PixelRedraw,
+    defence: Transform | None,
     generator: torch.Generator,
     steps: int = 20,
     draws: int = 10,
@@ -122,11 +227,11 @@ def crossing(
     reachable cell whose mean value gains most to first order, and moves the share of pixels that gain most: at first
     all, half as many whenever the expected loss (on draws shared by both images) does not rise.
 
-    Args:
-        generator: of the draws; the same for the same images gives the same result.
-        redraw: the defence in front of the model.
+    Raises:
+        ValueError: the defence is not a redraw, or its pixels depend.
     """
     _check(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
+    redraw = _redraw(defence)
     stairs = Staircase.of(redraw)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
@@ -156,6 +261,25 @@ def crossing(
         return stairs.image(cells, clean)
 
     return torch.cat(_by_batch(attack, model, images, labels, max(1, batch_size // draws)))
+
+
+class _Defended(nn.Module):
+    """A model behind its defence, as torchattacks wants it: mean logits over draws."""
+
+    def __init__(self, model: nn.Module, defence: Transform | None, generator: torch.Generator, draws: int = 1) -> None:
+        super().__init__()
+        self.model, self.defence, self.generator, self.draws = model, defence, generator, draws
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.defence is None:
+            return self.model(images)
+        return torch.stack([self.model(self.defence(images, self.generator)) for _ in range(self.draws)]).mean(0)
+
+
+def _redraw(defence: Transform | None) -> PixelRedraw:
+    if not isinstance(defence, PixelRedraw):
+        raise ValueError(f"the defence must be a PixelRedraw; got {type(defence).__name__}")
+    return defence
 
 
 def _odds(ranges: Tensor, decimals: int | None) -> Tensor:

@@ -253,7 +253,7 @@ def _cw_descend(
     fooled to the last: only then is its c large enough, since Adam's first steps overshoot with any.
     """
     best, distance, held = clean.clone(), torch.full_like(const, math.inf), torch.zeros_like(const, dtype=torch.bool)
-    windows = max(1, round(max_steps / 50))
+    windows = max(1, round(max_steps / 62))
     steps = max_steps // windows
 
     def start(row: Tensor) -> tuple[Tensor, ...]:

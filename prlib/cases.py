@@ -19,6 +19,9 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 """What is done to a clean image before it is classified, step by step (paper, Section 3.4's arrows)."""
 
+ADAPTIVE = ("attack knowing", "defend")
+"""Beyond the paper: the steps of case "adaptive", whose attack is told of the defence that follows."""
+
 BATCH_SIZE = 250
 """Images judged at a time: fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
 
@@ -45,7 +48,7 @@ def judge(
     transform: Transform | None,
     seed: int,
     cases: Iterable[str] = ("normal",),
-    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+    attack: Callable[..., Tensor] | None = None,
     batches: Iterable[int] | None = None,
 ) -> dict[str, Outcome]:
     """Classify the images of ``split`` in each of ``cases``.
@@ -56,7 +59,8 @@ def judge(
 
     Args:
         transform: the defence; None leaves images as they are.
-        attack: called with the model, images and true labels, returns adversarial images. Needed in A, B and C.
+        attack: called with the model, images and true labels, returns adversarial images. Needed in all but normal. In
+            case "adaptive" it is called with the transform and a generator, too.
 
     Raises:
         ValueError: the network was trained on a full dataset and the split is of the embedded sample, whose MNIST test
@@ -80,24 +84,26 @@ def _judge_batch(
     transform: Transform | None,
     seed: int,
     cases: tuple[str, ...],
-    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None,
+    attack: Callable[..., Tensor] | None,
     batch: int,
 ) -> dict[str, list[Tensor]]:
     device = next(model.parameters()).device
     part = slice(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE)
     clean, labels = to_float(split.images[part].to(device)), split.labels[part].to(device)
     after: dict[tuple[str, ...], Tensor] = {(): clean}
-    for path in sorted({CASES[case][:i] for case in cases for i in range(1, len(CASES[case]) + 1)}, key=len):
+    paths = {case: ADAPTIVE if case == "adaptive" else CASES[case] for case in cases}
+    for path in sorted({steps[:i] for steps in paths.values() for i in range(1, len(steps) + 1)}, key=len):
         before = after[path[:-1]]
-        if path[-1] == "attack":
-            if attack is None:
-                raise ValueError("the cases A, B and C need an attack; got None")
-            after[path] = attack(model, before, labels)
-        else:
-            # A number for each step: what is redrawn before and after an attack is drawn independently.
-            generator = torch.Generator(device).manual_seed(seed + batch + (len(path) << 32))
+        # A number for each step: what is redrawn before and after an attack is drawn independently.
+        generator = torch.Generator(device).manual_seed(seed + batch + (len(path) << 32))
+        if path[-1] == "defend":
             after[path] = before if transform is None else transform(before, generator)
-    return {case: _measure(model, CASES[case], after, labels) for case in cases}
+        elif attack is None:
+            raise ValueError("every case but normal needs an attack; got None")
+        else:
+            told = (transform, generator) if path[-1] == "attack knowing" else ()
+            after[path] = attack(model, before, labels, *told)
+    return {case: _measure(model, path, after, labels) for case, path in paths.items()}
 
 
 def _measure(
@@ -108,9 +114,9 @@ def _measure(
     with torch.no_grad():
         correct = model(final).argmax(1) == labels
     attacked, stuck = torch.zeros(len(clean), device=clean.device), torch.zeros_like(correct)
-    if "attack" in path:
-        start = path[: path.index("attack")]
-        attacked = (after[(*start, "attack")] - after[start]).flatten(1).abs().amax(1)
+    for i in (i for i, step in enumerate(path) if step != "defend"):
+        start = path[:i]
+        attacked = (after[path[: i + 1]] - after[start]).flatten(1).abs().amax(1)
         stuck = _gradient(model, after[start]).flatten(1).eq(0).all(1)
     norms = ((change != 0).sum(1).float(), change.norm(dim=1), change.abs().amax(1))
     return [value.cpu() for value in (correct, *norms, attacked, stuck)]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prlib import attacks
+from prlib import adaptive, attacks
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw
 from prlib.train import Recipe, checkpoint_path, snapshot_path
@@ -39,8 +39,13 @@ ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
     "bim": attacks.bim,
     "mim": attacks.mim,
     "cw_l2": attacks.cw_l2,
+    "eot_pgd": adaptive.eot_pgd,
+    "crossing": adaptive.crossing,
+    "square": adaptive.square,
+    "auto": adaptive.auto,
+    "transfer": adaptive.transfer,
 }
-"""The attacks that experiments can name."""
+"""The attacks that experiments can name; those of ``prlib.adaptive`` are for case "adaptive"."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,28 @@ class Attack:
         _one_of("the function of an attack", dict(self.options).get("function", "none"), ATTACKS)
         _one_of("the labels of an attack", dict(self.options).get("labels", "none"), ("predicted", "true"))
 
-    def build(self) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-        """Make the attack: of a model, images and true labels, to adversarial images."""
-        options = dict(self.options)
+    @property
+    def adaptive(self) -> bool:
+        """Whether it is told of the defence."""
+        return ATTACKS[dict(self.options)["function"]].__module__ == adaptive.__name__
+
+    @property
+    def transfers(self) -> bool:
+        """Whether it is made on another network."""
+        return dict(self.options)["function"] == "transfer"
+
+    def build(self, surrogate: nn.Module | None = None) -> Callable[..., Tensor]:
+        """Make the attack: of a model, images and true labels, to adversarial images.
+
+        An adaptive one takes the defence and a generator, too. ``surrogate`` is the network that a transfer attack is
+        made on.
+        """
+        options = dict(self.options) | ({"surrogate": surrogate} if self.transfers else {})
         function, true_labels = ATTACKS[options.pop("function")], options.pop("labels") == "true"
 
-        def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            result = function(model, images, labels if true_labels else None, **options)
+        def attack(model: nn.Module, images: Tensor, labels: Tensor, *told: Any) -> Tensor:
+            knowledge = dict(zip(("defence", "generator"), told, strict=False))
+            result = function(model, images, labels if true_labels else None, **options, **knowledge)
             return result[0] if isinstance(result, tuple) else result
 
         return attack
@@ -141,7 +161,10 @@ class Experiment:
         if bool(self.attacks) != bool(self.cases):
             raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
         for case in self.cases:
-            _one_of("case", case, ("A", "B", "C"))
+            _one_of("case", case, ("A", "B", "C", "adaptive"))
+        for attack in self.attacks:
+            if attack.adaptive != (self.cases == ("adaptive",)):
+                raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
 
     @property
     def name(self) -> str:

@@ -71,13 +71,14 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     return parameters
 
 
-def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) -> list[Record]:
+def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None, adaptive: bool = False) -> list[Record]:
     """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
 
-    ``trained_with`` names the trainings that a chapter is about; None is all. Says what is not measured yet, and what
+    ``trained_with`` names the trainings that a chapter is about; None is all. Experiments with attacks that know the
+    defence are ``adaptive``, and left out or alone. Says what is not measured yet, and what
     is stale; only current records are returned.
     """
-    wanted = _wanted(parameters, trained_with)
+    wanted = _wanted(parameters, trained_with, adaptive)
     if parameters.recompute:
         parameters.store.forget(wanted)
     if parameters.measured_on_demand:
@@ -94,10 +95,10 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None) ->
     return [r for r in stored if r is not None and not r.stale]
 
 
-def committed(profile: str, trained_with: Sequence[str] | None = None) -> list[Record]:
+def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool = False) -> list[Record]:
     """The current records of a profile that is part of the repository, as far as they have been measured."""
     parameters = Parameters(profile=profile)
-    stored = [parameters.store.load(e) for e in _wanted(parameters, trained_with)]
+    stored = [parameters.store.load(e) for e in _wanted(parameters, trained_with, adaptive)]
     return [r for r in stored if r is not None and not r.stale]
 
 
@@ -352,8 +353,12 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
     return Markdown(f"```bash\n{command}\n```")
 
 
-def _wanted(parameters: Parameters, trained_with: Sequence[str] | None) -> list[Experiment]:
-    return [e for e in parameters.experiments() if trained_with is None or e.training.defence.name in trained_with]
+def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool) -> list[Experiment]:
+    return [
+        e
+        for e in parameters.experiments()
+        if (trained_with is None or e.training.defence.name in trained_with) and ("adaptive" in e.cases) == adaptive
+    ]
 
 
 def _plain(text: str) -> str:

@@ -8,8 +8,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import Tensor
 
+from prlib.adaptive import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
 from prlib.experiment import Cell, Defence, Experiment, Record, Store, derive, pack, to_json, unpack
@@ -51,10 +54,11 @@ def run(
     if tf32:
         weights = weights.with_name(f"{weights.name}-tf32")
     weights.mkdir(parents=True, exist_ok=True)
-    with FileLock(weights / ".lock"), one_thread(), _tf32(tf32):
+    with FileLock(weights / ".lock", is_singleton=True), one_thread(), _tf32(tf32):
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
-        record = _measure(experiment, train_split, test_split, weights, device, progress)
+        surrogate = _surrogate(experiment, store, train_split, device, progress)
+        record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
             partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
     return record
@@ -69,7 +73,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
         FileNotFoundError: no weights are in the store.
     """
     experiment = record.experiment
-    _, split = _splits(experiment, data_root)
+    train_split, split = _splits(experiment, data_root)
     folder = store.weights(experiment.training)
     snapshots = {epoch: snapshot_path(folder, epoch) for epoch in sorted(set(experiment.epochs))}
     snapshots = {epoch: path for epoch, path in snapshots.items() if path.exists()}
@@ -80,7 +84,9 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     networks = ((epoch, load_model(path)) for epoch, path in snapshots.items())
     agreeing = judged = 0
     with one_thread():
-        for before, again in zip(cells, _judge_all(experiment, networks, split, batches=batches), strict=True):
+        surrogate = _surrogate(experiment, store, train_split)
+        again_all = _judge_all(experiment, networks, split, surrogate, batches=batches)
+        for before, again in zip(cells, again_all, strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
@@ -104,8 +110,28 @@ def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split
     return train_split, load(training.dataset, "test", root).take(experiment.n_test)
 
 
+def _surrogate(
+    experiment: Experiment, store: Store, split: Split, device: str = "cpu", progress: str = "none"
+) -> PaperCNN | None:
+    """The network that transfer attacks are made on: trained as the experiment's, but with no defence."""
+    if not any(attack.transfers for attack in experiment.attacks):
+        return None
+    training = replace(experiment.training, defence=Defence())
+    folder, seed = store.weights(training), derive(training.seed, "training")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock", is_singleton=True):
+        ((_, network),) = train(split, training.recipe, None, [max(experiment.epochs)], seed, folder, device, progress)
+    return network
+
+
 def _measure(
-    experiment: Experiment, train_split: Split, test_split: Split, weights: Path, device: str, progress: str
+    experiment: Experiment,
+    train_split: Split,
+    test_split: Split,
+    surrogate: PaperCNN | None,
+    weights: Path,
+    device: str,
+    progress: str,
 ) -> Record:
     started = time.monotonic()
     training = experiment.training
@@ -119,7 +145,7 @@ def _measure(
         device,
         progress,
     )
-    cells = tuple(_judge_all(experiment, networks, test_split, device))
+    cells = tuple(_judge_all(experiment, networks, test_split, surrogate, device))
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
         "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
@@ -138,21 +164,44 @@ def _judge_all(
     experiment: Experiment,
     networks: Iterable[tuple[int, PaperCNN]],
     split: Split,
+    surrogate: PaperCNN | None,
     device: str = "cpu",
     batches: Iterable[int] | None = None,
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
     defences = [(defence.name, _built(defence, device)) for defence in experiment.tested_with]
-    attacks = [(a.name, a.build()) for a in experiment.attacks]
+    attacks = [(a.name, a.build(surrogate)) for a in experiment.attacks]
     for epoch, model in networks:
         for tested_with, transform in defences:
             seed = derive(experiment.training.seed, "test", epoch, tested_with)
             if not attacks:
                 (outcome,) = judge(model, split, transform, seed, batches=batches).values()
                 yield _cell(epoch, tested_with, "normal", "", outcome)
-            for name, attack in attacks:
+            for name, attack in _with_strongest(attacks) if experiment.cases == ("adaptive",) else attacks:
                 for case, outcome in judge(model, split, transform, seed, experiment.cases, attack, batches).items():
                     yield _cell(epoch, tested_with, case, name, outcome)
+
+
+def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> list[tuple[str, Callable[..., Tensor]]]:
+    """Adaptive attacks, and "strongest", which chooses for each image among all their results: it must come last."""
+    found: list[list[Tensor]] = [[] for _ in attacks]  # by attack and batch
+
+    def noting(attack: Callable[..., Tensor], results: list[Tensor]) -> Callable[..., Tensor]:
+        def noted(*arguments: Any) -> Tensor:
+            results.append(attack(*arguments))
+            return results[-1]
+
+        return noted
+
+    def choose(
+        model: PaperCNN, images: Tensor, labels: Tensor, defence: Transform | None, generator: torch.Generator
+    ) -> Tensor:
+        candidates = [images, *(results.pop(0) for results in found)]
+        return strongest(model, candidates, labels, defence=defence, generator=generator)
+
+    noted = [(name, noting(attack, results)) for (name, attack), results in zip(attacks, found, strict=True)]
+    _, at, epsilon = attacks[0][0].partition("@")
+    return [*noted, (f"strongest{at}{epsilon}", choose)]
 
 
 def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome) -> Cell:

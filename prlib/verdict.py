@@ -23,7 +23,7 @@ PAPER_EPOCHS = (50, 500, 1000)
 COLUMNS = ["dataset", "defense", "epochs", "phase", "attack", "case"]
 """What tells one accuracy from another, as in ``prlib.paper.tables()``.
 
-A clean accuracy has a phase, one under attack an attack and a case. The defence of a network that is neither trained
+A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a network that is neither trained
 nor tested with one is "none".
 """
 
@@ -218,7 +218,8 @@ def _row(record: Record, cell: Cell) -> list[Any]:
     training = record.experiment.training
     names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
     clean = cell.case == "normal"
-    phase = PHASES[training.defence.name != "none", cell.tested_with != "none"] if clean else ""
+    phased = clean or cell.case == "adaptive"
+    phase = PHASES[training.defence.name != "none", cell.tested_with != "none"] if phased else ""
     what = [phase, cell.attack, "" if clean else cell.case]
     sizes = [training.n_train, record.experiment.n_test]
     distances = [cell.l0, cell.l2, cell.linf]

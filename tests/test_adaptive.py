@@ -1,15 +1,16 @@
 """The staircase and what knows it, against enumeration: what is counted here one by one must come out the same."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
-from prlib.adaptive import Staircase, crossing, guaranteed, soft_mean
-from prlib.attacks import straight_through
-from prlib.redraw import PixelRedraw
+from prlib.adaptive import Staircase, auto, crossing, eot_pgd, guaranteed, soft_mean, square, strongest, transfer
+from prlib.attacks import robust_probability, straight_through
+from prlib.redraw import GaussianNoise, PixelRedraw
 
 ONE = PixelRedraw.fit(steps=5000)
 MANY = PixelRedraw.fit(k=5, steps=(300, 3000), init="normal", seed=3)
@@ -127,6 +128,12 @@ def test_the_guarantee_bounds_every_attack(redraw):
     assert untouched.item() == pytest.approx(0.7)
 
 
+def random_linear(seed=0):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 10))
+    nn.init.normal_(model[1].weight, generator=seeded(seed))
+    return model
+
+
 class Linear(nn.Module):
     """Two classes, their logits' difference linear in the pixels."""
 
@@ -147,7 +154,7 @@ def test_crossing_finds_the_best_cells_of_a_linear_classifier(redraw):
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     for epsilon in (0.05, 0.3):
         adversarial = crossing(
-            Linear(weight), clean, labels, epsilon=epsilon, redraw=redraw, generator=seeded(), draws=64
+            Linear(weight), clean, labels, epsilon=epsilon, defence=redraw, generator=seeded(), draws=64
         )
         low, high = (c.flatten(1) for c in stairs.reach(clean, epsilon))
         found = stairs.mean[stairs.cells(adversarial)].flatten(1)
@@ -174,15 +181,14 @@ def test_crossing_finds_the_worst_set_of_a_nonlinear_network():
 
     sets = torch.cartesian_prod(*[torch.tensor([0, 1])] * 8).view(-1, 1, 1, 2, 4)
     worst = max(expected(low + chosen) for chosen in sets)
-    found = crossing(net, clean, label, epsilon=0.08, redraw=ONE, generator=seeded(), draws=100)
+    found = crossing(net, clean, label, epsilon=0.08, defence=ONE, generator=seeded(), draws=100)
     assert expected(stairs.cells(found)) > worst - 0.02
     assert worst - expected(stairs.cells(clean)) > 0.1  # there was something to find
 
 
 def test_crossing_is_never_worse_than_nothing_and_leaves_hidden_pixels_alone():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 10)).requires_grad_(False)
-    clean = images(n=30)
-    adversarial = crossing(net, clean, torch.arange(30) % 10, epsilon=0.05, redraw=MANY, generator=seeded())
+    net, clean = random_linear().requires_grad_(False), images(n=30)
+    adversarial = crossing(net, clean, torch.arange(30) % 10, epsilon=0.05, defence=MANY, generator=seeded())
     hidden = Staircase.of(MANY).exposure(clean, 0.05) == 0
     assert hidden.any() and torch.equal(adversarial[hidden], clean[hidden])
 
@@ -214,3 +220,77 @@ def test_redrawn_values_in_a_cell_are_uniform_in_their_colour():
     seen = expected > 0
     assert counts[~seen].sum() == 0
     assert stats.chisquare(counts[seen].numpy(), expected[seen].numpy()).pvalue > 1e-6
+
+
+class TwoPixels(nn.Module):
+    """Logits that read two pixels only, steeply, so that what is redrawn decides."""
+
+    def forward(self, images):
+        score = 8 * (images[:, 0, 0, 0] + images[:, 0, 0, 1] - 1)
+        return torch.stack([score, -score] + [score - 100] * 8, 1)
+
+
+KNOWING = {
+    "eot-pgd": partial(eot_pgd, step_size=0.05, steps=10, draws=8),
+    "eot-mean": partial(eot_pgd, step_size=0.05, steps=10, draws=8, backward="mean"),
+    "crossing": partial(crossing, steps=5),
+    "square": partial(square, queries=300),
+    "auto": auto,
+    "transfer": partial(transfer, surrogate=TwoPixels(), step_size=0.05, steps=10),
+}
+knowing = pytest.mark.parametrize("name", KNOWING)
+
+
+@knowing
+def test_an_attack_that_knows_the_redraw_crosses_its_thresholds(name):
+    """A pixel a little above a threshold looks robust to small steps, and is not: both must be brought below."""
+    clean, labels = torch.full((20, 1, 1, 2), 0.39), torch.zeros(20, dtype=torch.int64)
+    clean[:, :, :, 1] = 0.68
+    call = {"defence": ONE, "generator": seeded()}
+    adversarial = KNOWING[name](TwoPixels(), clean, labels, epsilon=0.1, **call)
+    assert (adversarial - clean).abs().max() <= 0.1 + 1e-6
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+    before, after = (
+        robust_probability(TwoPixels(), x, labels, draws=500, preprocess=ONE, generator=seeded()).mean()
+        for x in (clean, adversarial)
+    )
+    # Square stops at the first query that fools the mean of its few draws.
+    assert before > 0.85 and after < (0.75 if name == "square" else 0.1)
+
+
+@knowing
+def test_attacks_repeat_from_their_generator_and_leave_the_model_alone(name):
+    model, clean = random_linear().train(), images(n=10)
+    call = partial(KNOWING[name], model, clean, torch.arange(10), epsilon=0.1, defence=MANY)
+    if name == "transfer":
+        call = partial(call, surrogate=model)
+    state = torch.get_rng_state()
+    assert torch.equal(call(generator=seeded(3)), call(generator=seeded(3)))
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["eot-pgd", "square", "auto"])
+def test_no_defence_is_attacked_as_it_is(name):
+    model, clean = random_linear().requires_grad_(False), images(n=10)
+    labels = model(clean).argmax(1)
+    adversarial = KNOWING[name](model, clean, labels, epsilon=0.5, defence=None, generator=seeded())
+    assert (model(adversarial).argmax(1) != labels).float().mean() >= 0.7
+
+
+def test_what_needs_a_redraw_says_so():
+    model, clean = TwoPixels(), torch.rand(2, 1, 1, 2)
+    call = {"epsilon": 0.1, "defence": GaussianNoise(), "generator": seeded()}
+    with pytest.raises(ValueError, match="GaussianNoise"):
+        crossing(model, clean, torch.zeros(2, dtype=torch.int64), **call)
+    with pytest.raises(ValueError, match="'sideways'"):
+        eot_pgd(model, clean, torch.zeros(2, dtype=torch.int64), backward="sideways", step_size=0.1, steps=1, **call)
+
+
+def test_the_strongest_is_chosen_for_each_image():
+    clean = torch.full((4, 1, 1, 2), 0.9)
+    dark = torch.zeros_like(clean)
+    mixed = torch.cat([dark[:2], clean[2:]]), torch.cat([clean[:2], dark[2:]])
+    labels = torch.zeros(4, dtype=torch.int64)
+    chosen = strongest(TwoPixels(), [clean, *mixed], labels, defence=ONE, generator=seeded())
+    assert torch.equal(chosen, dark)

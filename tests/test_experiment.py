@@ -27,9 +27,10 @@ from prlib.experiment import (
     to_json,
     unpack,
 )
-from prlib.profiles import PROFILES, Parameters, check_names, default_defence, default_recipe
+from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
 from prlib.run import run, verify
 from prlib.train import load_model
+from prlib.verdict import measured
 
 
 def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):
@@ -93,6 +94,28 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
     assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
     with pytest.raises(FileNotFoundError, match="not in the store"):
         verify(record, Store(tmp_path), n=100)
+
+
+def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store):
+    names = ["eot-pgd@0.3", "crossing@0.3", "transfer@0.3"]
+    attacks = tuple(default_attack(name, "cifar10") for name in names)
+    assert all(dict(a.options)["epsilon"] == 0.3 for a in attacks)
+    none, redrawn = default_defence("none", "mnist"), default_defence("pr", "mnist")
+    experiment = dataclasses.replace(
+        tiny(epochs=(2,), n_test=12), tested_with=(redrawn,), attacks=attacks, cases=("adaptive",)
+    )
+    record = run(experiment, store, progress="none")
+    assert [c.attack for c in record.cells] == [*names, "strongest@0.3"]
+    assert all(c.case == "adaptive" and 0 < c.attacked <= 0.3 + 1e-6 for c in record.cells)
+    surrogate = dataclasses.replace(experiment.training, defence=none)
+    assert (store.weights(surrogate) / "epoch-0002.safetensors").exists()
+    assert verify(record, store, n=12) == (48, 48)
+    phases = measured([record]).set_index("attack").phase
+    assert set(phases) == {"both"}
+    with pytest.raises(ValueError, match=r"'eot-pgd@0\.3' does not go with the cases A"):
+        dataclasses.replace(experiment, cases=("A",))
+    with pytest.raises(ValueError, match="does not go with the cases adaptive"):
+        dataclasses.replace(experiment, attacks=(default_attack("fgsm", "mnist"),))
 
 
 def test_what_is_forgotten_is_measured_anew(tmp_path):
@@ -305,7 +328,7 @@ def test_costs_count_the_layers_operations(record):
 
 
 def test_benchmarks_are_shown_with_their_machine_or_said_to_be_missing(monkeypatch, tmp_path):
-    shown = report.benchmark("cw").data
+    shown = report.benchmark("steps").data
     assert all(peer in shown for peer in ("foolbox", "torchattacks")) and "cores" in shown
     monkeypatch.setattr(report, "BENCHMARKS", tmp_path / "none.json")
     assert "has not been run" in report.benchmark("cw").data

@@ -94,25 +94,29 @@ class Parameters:
         """The profile's experiments, as overridden."""
         profile = _read(self.profile)
         return [
-            self._experiment(profile, entry, dataset, seed)
+            self._experiment(profile, entry, dataset, seed, epsilon)
             for dataset in self.chosen_datasets
             for seed in self.seeds or profile["seeds"]
             for entry in profile["experiments"]
             if dataset in entry.get("datasets", [dataset])
+            for epsilon in entry.get("epsilons", [""])
         ]
 
-    def _experiment(self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int) -> Experiment:
+    def _experiment(
+        self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int, epsilon: float | str
+    ) -> Experiment:
         available = DATASETS[dataset]
         n_train = self.n_train or profile["n_train"] or round(profile.get("share", 1) * available.n_train)
         n_test = self.n_test or profile["n_test"] or available.n_test
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
+        attacks = [f"{name}@{epsilon}" if epsilon != "" else name for name in entry.get("attacks", [])]
         return Experiment(
             training=Training(dataset, profile["source"], n_train, defence, default_recipe(dataset), seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
-            attacks=tuple(default_attack(name, dataset) for name in entry.get("attacks", [])),
+            attacks=tuple(default_attack(name, dataset) for name in attacks),
             cases=tuple(entry.get("cases", [])),
         )
 
@@ -126,11 +130,13 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
 
 
 def default_attack(name: str, dataset: str) -> Attack:
-    """An attack with the options of the default protocol, and the paper's epsilon for the dataset."""
+    """An attack with the options of the default protocol; epsilon is 0.1 in "bim@0.1", in "bim" the paper's."""
     protocol = _read("protocol")
-    options = dict(protocol["attacks"][name])
+    known, _, epsilon = name.partition("@")
+    options = dict(protocol["attacks"][known])
     if options["function"] != "cw_l2":
-        options["epsilon"] = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
+        paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
+        options["epsilon"] = float(epsilon) if epsilon else paper
     if "step_share" in options:
         options["step_size"] = options.pop("step_share") * options["epsilon"]
     return Attack(name, frozen(options))
