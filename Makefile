@@ -9,7 +9,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
   --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
 
 .DEFAULT_GOAL := help
-.PHONY: bench help setup plan reproduce test lint book clean distclean audit
+.PHONY: bench chapters help setup plan reproduce test lint book clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chapters: $(READY) ## execute the committed notebooks on the committed records, in place
+	$(BIN)/python workflow/execute
 
 book: $(READY) ## render the site from the committed notebooks and records, without running anything
 	workflow/render book results/published/records .

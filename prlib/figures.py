@@ -16,6 +16,7 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 
 from prlib import paper
+from prlib.adaptive import Staircase
 from prlib.cases import CASES
 from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.redraw import PixelRedraw
@@ -27,6 +28,8 @@ DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
 
 Series = tuple[str, str, str]
 """What a figure of attacks draws: label, defense, case."""
+
+DASH_CYCLE = ("-", "--", ":", "-.")
 
 SHAPES = "osvDPX"
 """Markers that tell series apart without colour."""
@@ -331,3 +334,72 @@ def _handle(phase: str, colour: str) -> Line2D:
 def _picture(ax: Axes, image: Tensor) -> None:
     ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
+
+
+def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw], marked: Sequence[float]) -> Figure:
+    """Share of pixels that some change within ε makes the redraw see, over ε; a mark at each dataset's own ε."""
+    epsilons = torch.linspace(0, 1, 51).tolist()
+    figure, ax = plt.subplots(figsize=(5.6, 3.4))
+    for i, (split, redraw, own) in enumerate(zip(splits, redraws, marked, strict=True)):
+        stairs, images = Staircase.of(redraw), to_float(split.images)
+        shares = [float((stairs.exposure(images, e) > 0).float().mean()) for e in [*epsilons, own]]
+        (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i % len(DASH_CYCLE)])
+        ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
+        label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.3g}"
+        ax.plot([], [], SHAPES[i], color=line.get_color(), linestyle=line.get_linestyle(), label=label)
+    ax.set(xlabel="ε", ylabel="share of pixels exposed", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def exposure_maps(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Figure:
+    """Images and, beneath each, its exposed pixels at the dataset's ε (black)."""
+    n = 4
+    figure, axes = plt.subplots(2, n * len(splits), figsize=(1.0 * n * len(splits), 2.3))
+    for i, (split, redraw, epsilon) in enumerate(zip(splits, redraws, epsilons, strict=True)):
+        images = to_float(split.take(10).images[:n])
+        exposed = Staircase.of(redraw).exposure(images, epsilon).amax(1, keepdim=True) > 0
+        for j in range(n):
+            _picture(axes[0, i * n + j], images[j])
+            _picture(axes[1, i * n + j], 1 - exposed[j].float())
+        axes[0, i * n].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.3g}", loc="left", fontsize=9)
+    return figure
+
+
+def over_epsilon(cells: pd.DataFrame) -> Figure:
+    """Accuracy under the strongest adaptive attack over ε, a line a dataset; chance in gray."""
+    swept = cells[cells.attack.str.startswith("strongest@")]
+    swept = swept.assign(epsilon=swept.attack.str.partition("@")[2].astype(float)).sort_values("epsilon")
+    figure, ax = plt.subplots(figsize=(5.6, 3.2))
+    ax.axhline(0.1, color="gray", linewidth=0.8)
+    for i, (dataset, rows) in enumerate(swept.groupby("dataset", sort=False)):
+        values = [e.value for e in rows.ours]
+        errors = [[e.value - e.low for e in rows.ours], [e.high - e.value for e in rows.ours]]
+        style: dict[str, Any] = {"marker": SHAPES[i], "linestyle": DASH_CYCLE[i], "capsize": 2}
+        ax.errorbar(rows.epsilon, values, errors, label=DATASETS[dataset].title, **style)
+    ax.set(xlabel="ε", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    ax.legend()
+    return figure
+
+
+def then_and_now(rows: Sequence[tuple[str, Any, Any]]) -> Figure:
+    """Accuracy under the paper's strongest attack (hollow) and under ours (filled), a row each: label, theirs, ours."""
+    figure, ax = plt.subplots(figsize=(6, 0.6 + 0.45 * len(rows)))
+    for y, (_, theirs, ours) in enumerate(rows):
+        for estimate, filled in ((theirs, False), (ours, True)):
+            if estimate is not None:
+                face = "black" if filled else "white"
+                ax.plot([estimate.low, estimate.high], [y, y], color="black", linewidth=1, zorder=1)
+                ax.plot(estimate.value, y, "o", color="black", markerfacecolor=face, zorder=2)
+        if theirs is not None and ours is not None:
+            ax.plot([ours.value, theirs.value], [y, y], color="gray", linewidth=0.6, linestyle=":", zorder=0)
+    ax.axvline(0.1, color="gray", linewidth=0.8)
+    ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
+    marker: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": ""}
+    handles = [
+        Line2D([], [], markerfacecolor="white", label="the paper's attacks, the worst of them", **marker),
+        Line2D([], [], label="ours, the strongest per image", **marker),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
+    return figure

@@ -29,7 +29,16 @@ PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "measured.json"
 """What ``make bench`` wrote last."""
 
-ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"}
+ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
+    "pgd": "PGD-40, 5 starts",
+    "eot-pgd": "EOT-PGD, straight through",
+    "eot-mean": "EOT-PGD, smooth mean",
+    "crossing": "threshold crossing",
+    "transfer": "PGD-40 on the undefended network",
+    "square": "Square, 1,000 queries",
+    "auto": "AutoAttack, random version",
+    "strongest": "**the strongest, per image**",
+}
 
 
 class Table:

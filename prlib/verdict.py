@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -23,8 +24,8 @@ PAPER_EPOCHS = (50, 500, 1000)
 COLUMNS = ["dataset", "defense", "epochs", "phase", "attack", "case"]
 """What tells one accuracy from another, as in ``prlib.paper.tables()``.
 
-A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a network that is neither trained
-nor tested with one is "none".
+A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a
+network that is neither trained nor tested with one is "none".
 """
 
 
@@ -137,6 +138,67 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
     records = list(records)
     rows = [(record.experiment.name, *finding) for record in records for finding in _findings(record)]
     return pd.DataFrame(rows, columns=["record", "attack", "finding"])
+
+
+BLACK_BOX = ("transfer", "square")
+"""The adaptive attacks that use no gradient of the network they attack."""
+
+
+def sanity(records: Iterable[Record]) -> pd.DataFrame:
+    """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
+
+    Columns: dataset, check, evidence, outcome. An outcome is "passed", or "failed" if a difference points the wrong way
+    by more than chance; what was not measured has no row.
+    """
+    cells = measured(records).query("case == 'adaptive' and phase == 'both'")
+    rows = []
+    for dataset, found in cells.groupby("dataset", sort=False):
+        ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
+        for check, weak, strong in _expectations(list(ours)):
+            failed = ours[strong].minus(ours[weak]).low > 0
+            evidence = f"{weak[0]} {ours[weak].value:.3f}, {strong[0]} {ours[strong].value:.3f}"
+            rows.append([dataset, check, evidence, "failed" if failed else "passed"])
+        for (attack, _), accuracy in ours.items():
+            if attack == "strongest@1":
+                evidence = f"accuracy {accuracy.value:.3f} at ε = 1; chance is 0.1"
+                outcome = "passed" if accuracy.low <= 0.1 else "failed"
+                rows.append([dataset, "an unbounded attack wins", evidence, outcome])
+    for record in records:
+        for cell in record.cells:
+            if cell.case == "adaptive" and cell.attack in ("eot-pgd", "pgd"):
+                evidence = (
+                    f"{cell.stuck:.1%} of the images without a gradient ({record.experiment.training.defence.name})"
+                )
+                outcome = "failed" if cell.stuck > 0.01 else "passed"
+                rows.append([record.experiment.training.dataset, "gradients are not zero", evidence, outcome])
+    return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"]).drop_duplicates()
+
+
+def _expectations(keys: list[tuple[str, int]]) -> Iterable[tuple[str, tuple[str, int], tuple[str, int]]]:
+    """Pairs of attacks (weaker, stronger), measured on as many images, with what is expected of them."""
+    for attack, n in keys:
+        if attack in BLACK_BOX:
+            for white in ("eot-pgd", "crossing", "strongest"):
+                if (white, n) in keys:
+                    yield "black-box is not stronger than white-box", (attack, n), (white, n)
+    for weak, strong in MORE:
+        for n in sorted({n for _, n in keys}):
+            if (weak, n) in keys and (strong, n) in keys:
+                yield "more steps, draws or starts are not weaker", (weak, n), (strong, n)
+    swept = sorted((float(a.partition("@")[2]), a, n) for a, n in keys if a.startswith("strongest@"))
+    for (_, weak, n), (_, strong, m) in pairwise(swept):
+        if n == m:
+            yield "a larger ε is not weaker", (weak, n), (strong, m)
+
+
+MORE = (
+    ("eot-pgd-10-steps", "eot-pgd-100-steps"),
+    ("eot-pgd-1-draw", "eot-pgd-30-draws"),
+    ("eot-pgd-10-steps", "eot-pgd-3-starts"),
+    ("crossing-5-steps", "crossing-40-steps"),
+    ("crossing-5-steps", "crossing-30-draws"),
+)
+"""Adaptive attacks and the same with more of something."""
 
 
 def _findings(record: Record) -> Iterable[tuple[str, str]]:
