@@ -35,7 +35,7 @@ reproduce: plan ## run the profile's experiments, execute the chapters, render t
 
 test: lint ## pass every check and test
 	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval-lax book
+	$(BIN)/pytest --nbval book
 
 lint: $(READY)
 	$(BIN)/ruff check .

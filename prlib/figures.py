@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -60,7 +59,7 @@ def letter_c(redraw: PixelRedraw, seed: int = 0) -> Figure:
     """Fig. 1: a letter C of black and white pixels, and redrawn."""
     letter = torch.zeros(1, 1, 9, 7)
     letter[..., 1:-1, 1], letter[..., 1, 1:-1], letter[..., -2, 1:-1] = 1, 1, 1
-    figure, axes = plt.subplots(1, 2, figsize=(4.4, 2.9))
+    figure, axes = _subplots(1, 2, figsize=(4.4, 2.9))
     redrawn = redraw(letter, torch.Generator().manual_seed(seed))
     for ax, image, title in zip(axes, (letter, redrawn), ("original", "redrawn"), strict=True):
         _picture(ax, image[0])
@@ -83,7 +82,7 @@ def pairs(split: Split, redraw: PixelRedraw, rows: int = 2, columns: int = 5, se
     """Fig. 2: images of a split, each beside its redrawn self."""
     clean = to_float(split.take(rows * columns).images)
     redrawn = redraw(clean, torch.Generator().manual_seed(seed))
-    figure, axes = plt.subplots(rows, columns, figsize=(6, 1.3 * rows))
+    figure, axes = _subplots(rows, columns, figsize=(6, 1.3 * rows))
     for ax, before, after in zip(axes.flat, clean, redrawn, strict=True):
         gap = torch.ones(before.shape[0], before.shape[1], 2)
         _picture(ax, torch.cat([before, gap, after], dim=2))
@@ -92,7 +91,7 @@ def pairs(split: Split, redraw: PixelRedraw, rows: int = 2, columns: int = 5, se
 
 def architecture(redraw: PixelRedraw) -> Figure:
     """Fig. 3: the perceptron of one PR model, with the weights it has learnt."""
-    figure, ax = plt.subplots(figsize=(5.6, 3.2))
+    figure, ax = _subplots(figsize=(5.6, 3.2))
     inputs = [("x", 0.5, redraw.weight[0].tolist()), ("1", 0.0, redraw.bias[0].tolist())]
     heights = np.linspace(1, -0.5, len(redraw.ranges))
     middle: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -118,7 +117,7 @@ def architecture(redraw: PixelRedraw) -> Figure:
 def staircase(redraw: PixelRedraw) -> Figure:
     """A PR model's three logits over the pixel's value, and the staircase that their maximum makes."""
     x = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 4.4), sharex=True)
+    figure, (top, bottom) = _subplots(2, 1, figsize=(5.4, 4.4), sharex=True)
     logits = x[:, None] * redraw.weight[0] + redraw.bias[0]
     for colour, dash in enumerate(("-", "--", "-.")):
         top.plot(x, logits[:, colour], dash, label=f"colour {colour}")
@@ -140,7 +139,7 @@ def staircases(redraw: PixelRedraw) -> Figure:
     """The staircases of k PR models, one a row, in the order of their first threshold."""
     thresholds = redraw.thresholds[redraw.thresholds[:, 0].argsort()].clamp(0, 1)
     edges = torch.cat([torch.zeros(len(thresholds), 1), thresholds, torch.ones(len(thresholds), 1)], dim=1)
-    figure, ax = plt.subplots(figsize=(5.4, 3.6))
+    figure, ax = _subplots(figsize=(5.4, 3.6))
     grays = np.linspace(0.15, 0.95, edges.shape[1] - 1)
     for colour, gray in enumerate(grays):
         left, width = edges[:, colour], edges[:, colour + 1] - edges[:, colour]
@@ -152,7 +151,7 @@ def staircases(redraw: PixelRedraw) -> Figure:
 
 def examples(splits: Sequence[Split], columns: int = 10) -> Figure:
     """One image of each class of each dataset, a dataset a row."""
-    figure, axes = plt.subplots(len(splits), columns, figsize=(6, 0.8 * len(splits)), squeeze=False)
+    figure, axes = _subplots(len(splits), columns, figsize=(6, 0.8 * len(splits)), squeeze=False)
     for row, split in zip(axes, splits, strict=True):
         for label, ax in enumerate(row):
             index = int((split.labels == label).nonzero()[0])
@@ -178,7 +177,7 @@ def cases(
     chosen = [int((split.labels == label).nonzero()[0]) for label in range(columns)]
     clean, labels = to_float(split.images[chosen]), split.labels[chosen]
     rows = {"clean": (), **CASES}
-    figure, axes = plt.subplots(len(rows), columns, figsize=(6, 0.8 * len(rows)), squeeze=False)
+    figure, axes = _subplots(len(rows), columns, figsize=(6, 0.8 * len(rows)), squeeze=False)
     for row, (name, steps) in zip(axes, rows.items(), strict=True):
         images = clean
         for step in steps:
@@ -204,7 +203,7 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
     rows = -(-len(datasets) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = _subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, dataset in zip(axes.flat, datasets, strict=False):
         for i, phase in enumerate(LABELS):
             ours = cells.query("dataset == @dataset and phase == @phase").sort_values("epochs")
@@ -243,7 +242,7 @@ def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Seri
     """
     names = [name for name in DATASETS if name in set(ours.dataset) | set(theirs.dataset)]
     rows = -(-len(names) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = _subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, dataset in zip(axes.flat, names, strict=False):
         for i, (_, defense, case) in enumerate(series):
             shift = 0.16 * (i - (len(series) - 1) / 2)
@@ -271,7 +270,7 @@ def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
         cells: as ``prlib.verdict.measured`` gives them, of one dataset.
         steps: PR training steps of each defence that is drawn.
     """
-    figure, ax = plt.subplots(figsize=(5.4, 3.6))
+    figure, ax = _subplots(figsize=(5.4, 3.6))
     chosen = cells[cells.defense.isin(list(steps)) & (cells.epochs == cells.epochs.max())]
     lines = [("clean, redrawn in both", "", ""), ("FGSM, case A", "fgsm", "A"), ("BIM, case A", "bim", "A")]
     lines += [("FGSM, case B", "fgsm", "B"), ("BIM, case B", "bim", "B")]
@@ -294,7 +293,7 @@ def noise_beside_redraw(
     splits: Sequence[Split], noise: Transform, redraws: Sequence[Transform], seed: int = 0
 ) -> Figure:
     """Fig. 5: of each dataset three images, each as it is, with noise, and redrawn."""
-    figure, axes = plt.subplots(len(splits), 3, figsize=(6, 0.9 * len(splits)), squeeze=False)
+    figure, axes = _subplots(len(splits), 3, figsize=(6, 0.9 * len(splits)), squeeze=False)
     for row, split, redraw in zip(axes, splits, redraws, strict=True):
         clean = to_float(split.take(3).images)
         generator = torch.Generator().manual_seed(seed)
@@ -331,6 +330,12 @@ def _handle(phase: str, colour: str) -> Line2D:
     )
 
 
+def _subplots(rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6, 4), **options: Any) -> Any:
+    # Without pyplot, which would show a figure a second time at the end of its cell.
+    figure = Figure(figsize=figsize)
+    return figure, figure.subplots(rows, columns, **options)
+
+
 def _picture(ax: Axes, image: Tensor) -> None:
     ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
@@ -339,7 +344,7 @@ def _picture(ax: Axes, image: Tensor) -> None:
 def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw], marked: Sequence[float]) -> Figure:
     """Share of pixels that some change within ε makes the redraw see, over ε; a mark at each dataset's own ε."""
     epsilons = torch.linspace(0, 1, 51).tolist()
-    figure, ax = plt.subplots(figsize=(5.6, 3.4))
+    figure, ax = _subplots(figsize=(5.6, 3.4))
     for i, (split, redraw, own) in enumerate(zip(splits, redraws, marked, strict=True)):
         stairs, images = Staircase.of(redraw), to_float(split.images)
         shares = [float((stairs.exposure(images, e) > 0).float().mean()) for e in [*epsilons, own]]
@@ -355,7 +360,7 @@ def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw
 def exposure_maps(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Figure:
     """Images and, beneath each, its exposed pixels at the dataset's ε (black)."""
     n = 4
-    figure, axes = plt.subplots(2, n * len(splits), figsize=(1.0 * n * len(splits), 2.3))
+    figure, axes = _subplots(2, n * len(splits), figsize=(1.0 * n * len(splits), 2.3))
     for i, (split, redraw, epsilon) in enumerate(zip(splits, redraws, epsilons, strict=True)):
         images = to_float(split.take(10).images[:n])
         exposed = Staircase.of(redraw).exposure(images, epsilon).amax(1, keepdim=True) > 0
@@ -370,7 +375,7 @@ def over_epsilon(cells: pd.DataFrame) -> Figure:
     """Accuracy under the strongest adaptive attack over ε, a line a dataset; chance in gray."""
     swept = cells[cells.attack.str.startswith("strongest@")]
     swept = swept.assign(epsilon=swept.attack.str.partition("@")[2].astype(float)).sort_values("epsilon")
-    figure, ax = plt.subplots(figsize=(5.6, 3.2))
+    figure, ax = _subplots(figsize=(5.6, 3.2))
     ax.axhline(0.1, color="gray", linewidth=0.8)
     for i, (dataset, rows) in enumerate(swept.groupby("dataset", sort=False)):
         values = [e.value for e in rows.ours]
@@ -384,7 +389,7 @@ def over_epsilon(cells: pd.DataFrame) -> Figure:
 
 def then_and_now(rows: Sequence[tuple[str, Any, Any]]) -> Figure:
     """Accuracy under the paper's strongest attack (hollow) and under ours (filled), a row each: label, theirs, ours."""
-    figure, ax = plt.subplots(figsize=(6, 0.6 + 0.45 * len(rows)))
+    figure, ax = _subplots(figsize=(6, 0.6 + 0.45 * len(rows)))
     for y, (_, theirs, ours) in enumerate(rows):
         for estimate, filled in ((theirs, False), (ours, True)):
             if estimate is not None:

@@ -50,6 +50,9 @@ class Table:
     def __init__(self, frame: pd.DataFrame, caption: str, name: str, command: str = "") -> None:
         self.frame, self.caption, self.name, self.command = frame, caption, name, command
 
+    def __repr__(self) -> str:
+        return f"Table {self.name}: {len(self.frame)} rows"
+
     def _repr_markdown_(self) -> str:
         if self.frame.empty:
             return f"*{self.caption} There is nothing to show in this profile yet.*"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 from torch import nn
 
 from prlib import figures
@@ -39,7 +38,6 @@ def drawn(split):
     figure = figures.cases(split, Brightness(), halve, brighten, columns=2, seed=3)
     figure.draw_without_rendering()
     yield np.array(figure.axes).reshape(5, 2)
-    plt.close(figure)
 
 
 def test_each_row_is_its_case(drawn):
@@ -72,5 +70,4 @@ def test_the_attack_is_given_the_true_labels_and_fits_the_page(split):
 
     figure = figures.cases(split, Brightness(), halve, remember, columns=2)
     width = figure.get_figwidth()
-    plt.close(figure)
     assert given == [[0, 1]] * 3 and width <= 6
