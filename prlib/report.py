@@ -230,6 +230,12 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "") -> Table
     return Table(pd.DataFrame(rows), caption, f"verdicts-{prefix or 'all'}{profile and '-' + profile}")
 
 
+def answer(records: Iterable[Record], prefix: str) -> Markdown:
+    """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning."""
+    lines = [f"- {v.claim['claim']} {_mark(v.supported)}" for v in judge_claims(records, prefix)]
+    return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
+
+
 def summary(records: Iterable[Record]) -> Markdown:
     """How many claims are supported, and how many numbers reproduced, in a sentence."""
     found = judge_claims(records)
