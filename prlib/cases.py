@@ -19,8 +19,12 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 """What is done to a clean image before it is classified, step by step (paper, Section 3.4's arrows)."""
 
-ADAPTIVE = ("attack knowing", "defend")
-"""Beyond the paper: the steps of case "adaptive", whose attack is told of the defence that follows."""
+MORE_CASES: dict[str, tuple[str, ...]] = {
+    "A twice": ("attack", "defend", "defend"),
+    "C twice": ("defend", "attack", "defend"),
+    "adaptive": ("attack knowing", "defend"),
+}
+"""Beyond the paper: a second redraw (D23), and an attack that is told of the defence that follows."""
 
 BATCH_SIZE = 250
 """Images judged at a time: fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
@@ -91,7 +95,7 @@ def _judge_batch(
     part = slice(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE)
     clean, labels = to_float(split.images[part].to(device)), split.labels[part].to(device)
     after: dict[tuple[str, ...], Tensor] = {(): clean}
-    paths = {case: ADAPTIVE if case == "adaptive" else CASES[case] for case in cases}
+    paths = {case: (CASES | MORE_CASES)[case] for case in cases}
     for path in sorted({steps[:i] for steps in paths.values() for i in range(1, len(steps) + 1)}, key=len):
         before = after[path[:-1]]
         # A number for each step: what is redrawn before and after an attack is drawn independently.

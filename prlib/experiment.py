@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prlib import adaptive, attacks
+from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, Transform
-from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.redraw import GaussianNoise, PixelRedraw, RandomInversion
 from prlib.train import Recipe, checkpoint_path, snapshot_path
 
 SCHEMA = 1
@@ -27,10 +28,14 @@ RESULTS = 2
 WEIGHTS = 2
 """Version of the trained weights: raise it, and ``RESULTS`` too, when a change of the code changes them."""
 
+ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
+"""The cases that an attack can be judged in."""
+
 BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "none": lambda: None,
     "pr": PixelRedraw.fit,
     "noise": GaussianNoise,
+    "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
 }
 """How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi"."""
 
@@ -60,7 +65,7 @@ class Defence:
 
     @property
     def kind(self) -> str:
-        """The name without its variant: "none", "pr" or "noise"."""
+        """The name without its variant: "none", "pr", "noise" or "inverted"."""
         return self.name.partition("-")[0]
 
     def build(self) -> Transform | None:
@@ -161,7 +166,7 @@ class Experiment:
         if bool(self.attacks) != bool(self.cases):
             raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
         for case in self.cases:
-            _one_of("case", case, ("A", "B", "C", "adaptive"))
+            _one_of("case", case, ATTACKED)
         for attack in self.attacks:
             if attack.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")

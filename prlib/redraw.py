@@ -195,6 +195,19 @@ class GaussianNoise(nn.Module):
         return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
 
 
+class RandomInversion(nn.Module):
+    """Invert a batch (1 - x) with probability ½, then redraw it: what one released script trains on (D13)."""
+
+    def __init__(self, redraw: PixelRedraw) -> None:
+        super().__init__()
+        self.redraw = redraw
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Invert all images (float N×C×H×W in [0, 1]) or none, and redraw them."""
+        inverted = torch.rand((), generator=generator, device=images.device) < 0.5
+        return self.redraw(torch.where(inverted, 1 - images, images), generator)
+
+
 def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Pixels k×n×1 and their one-hot labels k×n×colours, drawn among the colours whose range holds the pixel."""
     pixels = rng.random((k, n, 1))

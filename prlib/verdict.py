@@ -144,6 +144,24 @@ BLACK_BOX = ("transfer", "square")
 """The adaptive attacks that use no gradient of the network they attack."""
 
 
+def ablations(records: Iterable[Record]) -> pd.DataFrame:
+    """What the other reading of a choice changes: a row a cell that differs from another in a variant alone.
+
+    Columns: ``COLUMNS`` of the variant's cell, id and topic of the choice (``prlib.paper.deviations()``), variant, base
+    (their names), ours and default (Estimates), difference, record.
+    """
+    cells, rows = measured(records), []
+    for entry in paper.deviations():
+        for variant, base in entry.get("variants", {}).items():
+            for column in ("defense", "attack", "case"):
+                same = [*(c for c in COLUMNS if c != column), "n_train", "n_test"]
+                pairs = cells[cells[column] == variant].merge(cells[cells[column] == base][[*same, "ours"]], on=same)
+                for pair in pairs.rename(columns={"ours_x": "ours", "ours_y": "default"}).to_dict("records"):
+                    names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
+                    rows.append(pair | names | {"difference": pair["ours"].minus(pair["default"])})
+    return pd.DataFrame(rows)
+
+
 def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
 
@@ -281,7 +299,7 @@ def _row(record: Record, cell: Cell) -> list[Any]:
     names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
     clean = cell.case == "normal"
     phased = clean or cell.case == "adaptive"
-    phase = PHASES[training.defence.name != "none", cell.tested_with != "none"] if phased else ""
+    phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
     what = [phase, cell.attack, "" if clean else cell.case]
     sizes = [training.n_train, record.experiment.n_test]
     distances = [cell.l0, cell.l2, cell.linf]

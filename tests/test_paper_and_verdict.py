@@ -12,7 +12,7 @@ from prlib import paper
 from prlib.cases import wilson
 from prlib.experiment import Cell, Experiment, Record, Store, Training
 from prlib.profiles import default_attack, default_defence, default_recipe
-from prlib.verdict import checks, compare, disagreements, judge_claim, measured
+from prlib.verdict import ablations, checks, compare, disagreements, judge_claim, measured, sanity
 
 KEY = ["dataset", "epochs", "attack", "case"]
 
@@ -243,3 +243,59 @@ def test_seeds_are_averaged_and_do_not_narrow_the_interval(tables):
     assert len(alone) == len(pooled) == 12
     for one, two in zip(alone.ours, pooled.ours, strict=True):
         assert two == pytest.approx(one)
+
+
+def adaptive(accuracies, n=200):
+    """A record of adaptive attacks on MNIST with the given accuracies."""
+    defence = default_defence("pr", "mnist")
+    training = Training("mnist", "full", 60_000, defence, default_recipe("mnist"), 0)
+    cells = tuple(
+        Cell(50, "pr", "adaptive", attack, round(accuracy * n), n, "", 1.0, 1.0, 0.3, 0.3, 0.0)
+        for attack, accuracy in accuracies.items()
+    )
+    attacks = (default_attack("crossing", "mnist"),)
+    return Record(Experiment(training, (defence,), (50,), n, attacks, ("adaptive",)), cells, {})
+
+
+def test_sanity_checks_pass_and_fail_as_they_should():
+    good = adaptive({"eot-pgd": 0.5, "crossing": 0.4, "strongest": 0.4, "transfer": 0.9})
+    found = sanity([good])
+    assert set(found.outcome) == {"passed"} and "gradients are not zero" in set(found.check)
+    bad = adaptive({"eot-pgd": 0.9, "crossing": 0.9, "strongest": 0.9, "transfer": 0.4})
+    black_box = sanity([bad]).query("check == 'black-box is not stronger than white-box'")
+    assert list(black_box.outcome) == ["failed"] * 3
+    converging = (
+        adaptive({"eot-pgd-10-steps": 0.6, "eot-pgd-100-steps": 0.59, "crossing-5-steps": 0.3}),
+        adaptive({"crossing-40-steps": 0.7}),
+    )
+    more = sanity(converging).query("check == 'more steps, draws or starts are not weaker'")
+    assert list(more.outcome) == ["passed", "failed"]
+    swept = [adaptive({"strongest@0.1": 0.8}), adaptive({"strongest@0.3": 0.5}), adaptive({"strongest@1": 0.3})]
+    outcomes = sanity(swept).set_index("check").outcome
+    assert outcomes["an unbounded attack wins"] == "failed"
+    assert list(outcomes["a larger ε is not weaker"]) == ["passed", "passed"]
+    stuck = dataclasses.replace(good, cells=(dataclasses.replace(good.cells[0], stuck=0.2),))
+    assert "failed" in set(sanity([stuck]).outcome)
+
+
+def test_an_ablation_pairs_cells_that_differ_in_the_variant_alone():
+    defence = default_defence("pr", "mnist")
+    training = Training("mnist", "full", 6000, defence, default_recipe("mnist"), 0)
+
+    def record(attack, accuracies, n=1000):
+        cells = tuple(
+            Cell(50, "pr", case, attack, round(a * n), n, "", 1.0, 1.0, 0.3) for case, a in accuracies.items()
+        )
+        attacks = (default_attack(attack, "mnist"),)
+        return Record(Experiment(training, (defence,), (50,), n, attacks, tuple(accuracies)), cells, {})
+
+    records = [
+        record("bim", {"A": 0.9, "B": 0.5}),
+        record("bim-quarter", {"A": 0.8}),
+        record("bim", {"A twice": 0.85}),
+        record("bim-quarter", {"B": 0.1}, n=500),  # other images: not comparable
+    ]
+    found = ablations(records).set_index("variant")
+    assert set(found.index) == {"bim-quarter", "A twice"}
+    assert found.loc["bim-quarter"].difference.value == pytest.approx(-0.1)
+    assert (found.loc["A twice"].id, found.loc["A twice"].default.value) == ("D23", 0.9)

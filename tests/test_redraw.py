@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from prlib.redraw import RANGES, GaussianNoise, PixelRedraw
+from prlib.redraw import RANGES, GaussianNoise, PixelRedraw, RandomInversion
 
 ALPHA = 1e-4
 
@@ -250,3 +250,14 @@ def test_loaded_weights_bring_their_own_thresholds():
     first.load_state_dict(second.state_dict())
     assert torch.equal(first.thresholds, second.thresholds)
     assert first.to("meta").thresholds.device.type == "meta"
+
+
+def test_inversion_is_of_whole_batches_half_of_the_time():
+    """A threefold outcome: as it was, inverted, never mixed; 400 batches, off a half by chance once in 10^6."""
+    redraw = PixelRedraw.fit(steps=1000)
+    images = torch.tensor([0.0, 1.0]).repeat(50).view(1, 1, 10, 10)
+    inversion, generator = RandomInversion(redraw), torch.Generator().manual_seed(0)
+    dark_first = [(inversion(images, generator).flatten() < 0.5) for _ in range(400)]
+    asis = images.flatten() < 0.5
+    assert all(torch.equal(dark, asis) or torch.equal(dark, ~asis) for dark in dark_first)
+    assert abs(sum(torch.equal(dark, asis) for dark in dark_first) - 200) < 5 * 10

@@ -111,8 +111,9 @@ class Parameters:
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
         attacks = [f"{name}@{epsilon}" if epsilon != "" else name for name in entry.get("attacks", [])]
+        recipe = default_recipe(dataset, defence.name)
         return Experiment(
-            training=Training(dataset, profile["source"], n_train, defence, default_recipe(dataset), seed),
+            training=Training(dataset, profile["source"], n_train, defence, recipe, seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
@@ -124,7 +125,7 @@ class Parameters:
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """A defence with the options of the default protocol."""
     options = _for_dataset(_read("protocol")["defences"][name], dataset)
-    if name.startswith("pr"):
+    if name.startswith(("pr", "inverted")):
         options = {**options, "seed": seed}
     return Defence(name, frozen(options))
 
@@ -142,9 +143,10 @@ def default_attack(name: str, dataset: str) -> Attack:
     return Attack(name, frozen(options))
 
 
-def default_recipe(dataset: str) -> Recipe:
-    """How the network is trained in the default protocol."""
-    return Recipe(**_for_dataset(_read("protocol")["recipe"], dataset))
+def default_recipe(dataset: str, defence: str = "none") -> Recipe:
+    """How the network is trained in the default protocol; a variant of a defence can have a recipe of its own."""
+    protocol = _read("protocol")
+    return Recipe(**_for_dataset(protocol["recipe"], dataset) | protocol["recipes"].get(defence, {}))
 
 
 def check_names(names: Mapping[str, Any]) -> None:
