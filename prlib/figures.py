@@ -350,7 +350,7 @@ def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw
         shares = [float((stairs.exposure(images, e) > 0).float().mean()) for e in [*epsilons, own]]
         (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i % len(DASH_CYCLE)])
         ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
-        label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.3g}"
+        label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.2g}"
         ax.plot([], [], SHAPES[i], color=line.get_color(), linestyle=line.get_linestyle(), label=label)
     ax.set(xlabel="ε", ylabel="share of pixels exposed", xlim=(0, 1), ylim=(0, 1.02))
     ax.legend(loc="lower right", fontsize=8)
@@ -367,7 +367,7 @@ def exposure_maps(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsil
         for j in range(n):
             _picture(axes[0, i * n + j], images[j])
             _picture(axes[1, i * n + j], 1 - exposed[j].float())
-        axes[0, i * n].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.3g}", loc="left", fontsize=9)
+        axes[0, i * n].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9)
     return figure
 
 
