@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from prlib.attacks import _by_batch, _check, _per_image, pgd, robust_probability, straight_through
 from prlib.data import Transform
-from prlib.redraw import PixelRedraw, _rounded_down
+from prlib.redraw import PixelRedraw, Quantised, _rounded_down
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Staircase:
 
     def cells(self, images: Tensor) -> Tensor:
         """The cell of every pixel, int64 of the images' shape."""
-        return torch.bucketize(images, _rounded_down(self.edges, images.dtype))
+        return torch.bucketize(images.contiguous(), _rounded_down(self.edges, images.dtype))
 
     def reach(self, images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """The lowest and the highest cell that every pixel can be brought to, int64 of the images' shape."""
@@ -228,11 +228,11 @@ def crossing(
     all, half as many whenever the expected loss (on draws shared by both images) does not rise.
 
     Raises:
-        ValueError: the defence is not a redraw, or its pixels depend.
+        ValueError: the defence is neither a redraw nor a quantised one, or its pixels depend.
     """
     _check(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
-    redraw = _redraw(defence)
-    stairs = Staircase.of(redraw)
+    stairs = Staircase.of(_redraw(defence))
+    assert defence is not None  # or _redraw would have raised
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
         mean = stairs.mean.to(clean)
@@ -241,7 +241,7 @@ def crossing(
         repeated = targets.repeat(draws)
 
         def redrawn(cells: Tensor) -> Tensor:
-            return redraw(stairs.image(cells, clean).repeat(draws, 1, 1, 1), generator)
+            return defence(stairs.image(cells, clean).repeat(draws, 1, 1, 1), generator)
 
         def expected_loss(images: Tensor) -> Tensor:
             return cross_entropy(model(images), repeated, reduction="none").view(draws, -1).mean(0)
@@ -277,8 +277,10 @@ class _Defended(nn.Module):
 
 
 def _redraw(defence: Transform | None) -> PixelRedraw:
+    if isinstance(defence, Quantised):
+        return defence.redraw
     if not isinstance(defence, PixelRedraw):
-        raise ValueError(f"the defence must be a PixelRedraw; got {type(defence).__name__}")
+        raise ValueError(f"the defence must be a PixelRedraw or Quantised; got {type(defence).__name__}")
     return defence
 
 

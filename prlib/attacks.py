@@ -12,7 +12,8 @@ network sees at a time. Bad arguments raise a ValueError before anything is comp
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torchattacks
@@ -138,6 +139,23 @@ def pgd(
         return best
 
     return torch.cat(_by_batch(attack, model, images, labels, max(1, batch_size // draws), mean_logits))
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """What adversarial training trains on: each batch attacked by PGD on the network as it is (Madry et al., 2018).
+
+    One step from a random start is the fast variant (Wong et al., 2020).
+    """
+
+    epsilon: float
+    step_size: float
+    steps: int
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Attack a batch with its true labels; the model's mode and gradients are left as they are."""
+        options: dict[str, Any] = {"epsilon": self.epsilon, "step_size": self.step_size, "steps": self.steps}
+        return pgd(model, images, labels, generator=generator, batch_size=len(images), **options)
 
 
 def straight_through(preprocess: Transform, backward: Callable[[Tensor], Tensor] = lambda images: images) -> Transform:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prlib import adaptive, attacks
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, Transform
-from prlib.redraw import GaussianNoise, PixelRedraw, RandomInversion
+from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
 from prlib.train import Recipe, checkpoint_path, snapshot_path
 
 SCHEMA = 1
@@ -31,10 +31,12 @@ WEIGHTS = 2
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
 
-BUILDERS: dict[str, Callable[..., Transform | None]] = {
+BUILDERS: dict[str, Callable[..., Transform | attacks.Adversary | None]] = {
     "none": lambda: None,
     "pr": PixelRedraw.fit,
     "noise": GaussianNoise,
+    "quantised": lambda **options: Quantised(PixelRedraw.fit(**options)),
+    "adversarial": attacks.Adversary,
     "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
 }
 """How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi"."""
@@ -65,11 +67,11 @@ class Defence:
 
     @property
     def kind(self) -> str:
-        """The name without its variant: "none", "pr", "noise" or "inverted"."""
+        """The name without its variant: a key of ``BUILDERS``."""
         return self.name.partition("-")[0]
 
-    def build(self) -> Transform | None:
-        """Make the preprocessor; None for "none"."""
+    def build(self) -> Transform | attacks.Adversary | None:
+        """Make the preprocessor; None for "none", and what a network is trained against for "adversarial"."""
         return BUILDERS[self.kind](**dict(self.options))
 
 
@@ -161,6 +163,11 @@ class Experiment:
         _at_least_one("n_test", self.n_test)
         if not self.epochs or min(self.epochs) < 1:
             raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
+        for defence in self.tested_with:
+            if defence.kind == "adversarial":
+                raise ValueError(
+                    f"tested_with must be defences of test time; {defence.name!r} is one of training alone"
+                )
         if not self.tested_with:
             raise ValueError("tested_with must name at least one defence; got none")
         if bool(self.attacks) != bool(self.cases):

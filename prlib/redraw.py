@@ -195,6 +195,20 @@ class GaussianNoise(nn.Module):
         return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
 
 
+class Quantised(nn.Module):
+    """The redraw without its randomness: every pixel becomes what it would be redrawn as on average."""
+
+    def __init__(self, redraw: PixelRedraw) -> None:
+        super().__init__()
+        self.redraw = redraw
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Quantise images (float N×C×H×W in [0, 1]); ``generator`` is not used."""
+        check_images(images)
+        middle = self.redraw.ranges.mean(1).to(images)
+        return torch.stack([middle[self.redraw.sort(images, i)] for i in range(len(self.redraw.weight))]).mean(0)
+
+
 class RandomInversion(nn.Module):
     """Invert a batch (1 - x) with probability ½, then redraw it: what one released script trains on (D13)."""
 

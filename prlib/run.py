@@ -155,7 +155,7 @@ def _measure(
     return Record(experiment, cells, _provenance(device) | details)
 
 
-def _built(defence: Defence, device: str) -> Transform | None:
+def _built(defence: Defence, device: str) -> Any:
     transform = defence.build()
     return transform.to(device) if isinstance(transform, torch.nn.Module) else transform
 

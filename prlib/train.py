@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prlib.attacks import Adversary
 from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.model import PaperCNN
 
@@ -37,7 +38,7 @@ class Recipe:
 def train(
     split: Split,
     recipe: Recipe,
-    transform: Transform | None,
+    transform: Transform | Adversary | None,
     epochs: Iterable[int],
     seed: int,
     directory: Path,
@@ -101,7 +102,7 @@ class _Run:
         self,
         split: Split,
         recipe: Recipe,
-        transform: Transform | None,
+        transform: Transform | Adversary | None,
         seed: int,
         directory: Path,
         device: str,
@@ -139,7 +140,9 @@ class _Run:
             # The last batch is filled up with images taken again (CleverHans' batch_indices).
             batch = order[min(start, n - size) :][:size]
             images = to_float(self.images[batch])
-            if self.transform is not None:
+            if isinstance(self.transform, Adversary):
+                images = self.transform(self.model, images, self.labels[batch], self.generator)
+            elif self.transform is not None:
                 images = self.transform(images, self.generator)
             loss = nn.functional.cross_entropy(
                 self.model(images), self.labels[batch], label_smoothing=self.recipe.label_smoothing

@@ -170,7 +170,7 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """
     cells = measured(records).query("case == 'adaptive' and phase == 'both'")
     rows = []
-    for dataset, found in cells.groupby("dataset", sort=False):
+    for (dataset, _), found in cells.groupby(["dataset", "defense"], sort=False):
         ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
         for check, weak, strong in _expectations(list(ours)):
             failed = ours[strong].minus(ours[weak]).low > 0

@@ -10,7 +10,7 @@ from torch import nn
 
 from prlib.adaptive import Staircase, auto, crossing, eot_pgd, guaranteed, soft_mean, square, strongest, transfer
 from prlib.attacks import robust_probability, straight_through
-from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
 
 ONE = PixelRedraw.fit(steps=5000)
 MANY = PixelRedraw.fit(k=5, steps=(300, 3000), init="normal", seed=3)
@@ -294,3 +294,20 @@ def test_the_strongest_is_chosen_for_each_image():
     labels = torch.zeros(4, dtype=torch.int64)
     chosen = strongest(TwoPixels(), [clean, *mixed], labels, defence=ONE, generator=seeded())
     assert torch.equal(chosen, dark)
+
+
+def test_quantised_images_are_what_redrawing_gives_on_average():
+    """Two thousand draws: every pixel's mean within 5 standard errors of the quantised value."""
+    clean, n = images(n=3, side=4), 2000
+    for redraw in (ONE, MANY):
+        drawn = redraw(clean.repeat(n, 1, 1, 1), seeded()).view(n, *clean.shape)
+        error = drawn.std(0) / n**0.5
+        assert ((Quantised(redraw)(clean) - drawn.mean(0)).abs() < 5 * error).all()
+
+
+def test_crossing_attacks_a_quantised_network_too():
+    clean, labels = torch.tensor([0.39, 0.68]).expand(5, 1, 1, 2), torch.zeros(5, dtype=torch.int64)
+    defence = Quantised(ONE)
+    adversarial = crossing(TwoPixels(), clean, labels, epsilon=0.1, defence=defence, generator=seeded(), draws=1)
+    assert (TwoPixels()(defence(clean)).argmax(1) == 0).all()
+    assert (TwoPixels()(defence(adversarial)).argmax(1) == 1).all()

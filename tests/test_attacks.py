@@ -8,7 +8,7 @@ import torch
 import torchattacks
 from torch import nn
 
-from prlib.attacks import bim, cw_l2, fgsm, mim, pgd, robust_probability, straight_through
+from prlib.attacks import Adversary, bim, cw_l2, fgsm, mim, pgd, robust_probability, straight_through
 from prlib.data import load, to_float
 
 SHAPE = (1, 4, 4)
@@ -631,3 +631,18 @@ def test_bad_parameters_are_refused_by_name(attack, name, value):
 def test_bad_images_and_labels_are_refused(attack, images, labels):
     with pytest.raises(ValueError, match=r"images|labels"):
         attack(untouchable(), images, labels, **GOOD[attack])
+
+
+def test_an_adversary_starts_at_random_and_climbs_to_the_known_optimum():
+    """On two linear classes the optimum is the sign of the weights' difference; seven steps of ε/4 reach it."""
+    model, images = random_linear(2), random_images(20, 0.3, 0.7)
+    labels = torch.arange(20) % 2
+    weight = model[1].weight.detach()
+    for adversary in (Adversary(0.1, 0.025, 8), Adversary(0.1, 0.2, 1)):
+        state = torch.get_rng_state()
+        attacked = adversary(model, images, labels, seeded())
+        sign = (weight[1 - labels] - weight[labels]).sign().view_as(images)
+        assert torch.allclose(attacked, images + 0.1 * sign, atol=1e-6)
+        assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
+    small = Adversary(0.1, 0.001, 1)
+    assert not torch.equal(small(model, images, labels, seeded(1)), small(model, images, labels, seeded(2)))

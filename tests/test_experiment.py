@@ -310,6 +310,8 @@ def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):
 
 
 def test_unknown_defences_and_sizes_are_refused():
+    with pytest.raises(ValueError, match="'adversarial-pgd' is one of training alone"):
+        dataclasses.replace(tiny(), tested_with=(default_defence("adversarial-pgd", "mnist"),))
     with pytest.raises(ValueError, match="'magic'"):
         Defence("magic")
     with pytest.raises(ValueError, match="0"):

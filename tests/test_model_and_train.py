@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from prlib import winograd
+from prlib.attacks import Adversary
 from prlib.data import load
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
@@ -113,7 +114,13 @@ def plain_training(split, recipe, transform, epochs, seed):
         order = torch.randperm(len(split), generator=generator)
         for batch in (order[:128], order[-128:]):  # 150 images: the second batch takes 106 again
             x = split.images[batch].float() / 255
-            if transform:
+            if isinstance(transform, Adversary):  # one step: by hand
+                start = torch.rand(x.shape, generator=generator) * 2 - 1
+                start = (x + transform.epsilon * start).clamp(0, 1).requires_grad_()
+                nn.functional.cross_entropy(model(start), split.labels[batch]).backward()
+                moved = start.detach() + transform.step_size * start.grad.sign()
+                x = moved.clamp(x - transform.epsilon, x + transform.epsilon).clamp(0, 1)
+            elif transform:
                 x = transform(x, generator)
             loss = -(targets[batch] * model(x).log_softmax(1)).sum(1).mean()
             optimizer.zero_grad()
@@ -122,9 +129,11 @@ def plain_training(split, recipe, transform, epochs, seed):
     return model
 
 
-@pytest.mark.parametrize("redrawn", [False, True])
-def test_training_is_what_a_plain_loop_does(few, tmp_path, redrawn):
-    transform = PixelRedraw.fit(k=2, steps=100, init="normal") if redrawn else None
+TRANSFORMS = [None, PixelRedraw.fit(k=2, steps=100, init="normal"), Adversary(0.1, 0.125, 1)]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=["plain", "redrawn", "adversarial"])
+def test_training_is_what_a_plain_loop_does(few, tmp_path, transform):
     expected = plain_training(few, Recipe(), transform, 2, seed=3)
     (_, model), *_ = train(few, Recipe(), transform, [2], 3, tmp_path, progress="none")
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):

@@ -125,7 +125,7 @@ class Parameters:
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """A defence with the options of the default protocol."""
     options = _for_dataset(_read("protocol")["defences"][name], dataset)
-    if name.startswith(("pr", "inverted")):
+    if name.startswith(("pr", "inverted", "quantised")):
         options = {**options, "seed": seed}
     return Defence(name, frozen(options))
 
