@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,8 @@ from prlib.run import one_thread
 JUDGING = 0.35
 """Judging an image takes about this share of training on it: a forward pass, and one redraw."""
 
-_STEPS = {"cw": 500}  # of its 1,000, as images stop when they are done
+_GRADIENTS = {"cw_l2": 500, "auto": 4000}
+"""Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""
 
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
@@ -38,15 +40,27 @@ def _seconds(experiments: list[Experiment]) -> float:
     longest: dict[Training, int] = {}
     for e in experiments:
         longest[e.training] = max(longest.get(e.training, 0), *e.epochs)
-    training = sum(rates[_shape(t)] * t.n_train * epochs for t, epochs in longest.items())
+    training = sum(rates[_shape(t)] * t.n_train * epochs * _passes(t) for t, epochs in longest.items())
     return training + sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
 
 
 def _images_judged(e: Experiment) -> float:
     """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
-    gradients = sum(_STEPS.get(a.name, dict(a.options).get("steps", 1)) for a in e.attacks)
+    gradients = sum(_gradients(dict(a.options)) for a in e.attacks)
     runs = len({"C" if case == "C" else "A or B" for case in e.cases})
     return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
+
+
+def _passes(training: Training) -> int:
+    """How often a training step computes a gradient: adversarial training attacks each batch first."""
+    return 1 + (dict(training.defence.options)["steps"] if training.defence.kind == "adversarial" else 0)
+
+
+def _gradients(options: dict[str, Any]) -> float:
+    if options["function"] in _GRADIENTS:
+        return _GRADIENTS[options["function"]]
+    each = options.get("draws", 1) * options.get("restarts", 1)
+    return each * (options.get("steps", 1) + JUDGING * options.get("queries", 0))
 
 
 def _shape(training: Training) -> tuple[int, int]:
