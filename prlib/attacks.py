@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -103,6 +104,7 @@ def pgd(
     restarts: int = 1,
     draws: int = 1,
     preprocess: Transform | None = None,
+    loss: str = "cross-entropy",
     batch_size: int = 128,
 ) -> Tensor:
     """Projected gradient descent in the ε-ball from random starts (Madry et al., 2018), through random defences.
@@ -115,9 +117,13 @@ def pgd(
             many draws, tiled into one batch (EOT; Athalye et al., 2018).
         preprocess: the random defence in front of the model, made differentiable by ``straight_through`` where it
             is not so by itself. None if the model is random by itself, or nothing is.
+        loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
+            does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
     """
     _check(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
     _check(images, labels, restarts=restarts, draws=draws)
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
     defended = _defended(model, preprocess, generator)
 
     def mean_logits(inputs: Tensor) -> Tensor:
@@ -130,7 +136,7 @@ def pgd(
         for start in uniform.to(clean.device).unbind(1):
             adversarial = _clip(clean + epsilon * (2 * start - 1), clean, epsilon)
             for _ in range(steps):
-                gradient = _loss_gradient(defended, adversarial, targets, draws)
+                gradient = _loss_gradient(defended, adversarial, targets, draws, loss)
                 adversarial = _clip(adversarial + step_size * gradient.sign(), clean, epsilon)
             with torch.no_grad():
                 margin = _margin(mean_logits(adversarial), targets)
@@ -364,17 +370,26 @@ def _defended(model: nn.Module, preprocess: Transform | None, generator: torch.G
     return model if preprocess is None else lambda images: model(preprocess(images, generator))
 
 
-def _loss_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: int = 1) -> Tensor:
-    """Gradient of each image's cross-entropy, the mean over ``draws`` copies of it."""
+def _loss_gradient(
+    model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: int = 1, loss: str = "cross-entropy"
+) -> Tensor:
+    """Gradient of each image's loss, the mean over ``draws`` copies of it."""
     images = images.detach().requires_grad_()
-    loss = cross_entropy(model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), reduction="sum") / draws
-    return torch.autograd.grad(loss, images)[0]
+    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws))
+    return torch.autograd.grad(losses.sum() / draws, images)[0]
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The label's logit minus the largest other: negative when misclassified."""
     index = labels[:, None]
     return logits.gather(1, index).squeeze(1) - logits.scatter(1, index, -math.inf).amax(1)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": partial(cross_entropy, reduction="none"),
+    "margin": lambda logits, labels: -_margin(logits, labels),
+}
+"""What ``pgd`` can climb: of logits N×K and labels N, a loss for each image."""
 
 
 def _clip(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:

@@ -31,6 +31,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "measured.json"
 
 ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
     "pgd": "PGD-40, 5 starts",
+    "pgd-margin": "PGD-40 on the margin",
+    "pgd-leap": "PGD-40 on the margin, steps of ε/2",
     "eot-pgd": "EOT-PGD, straight through",
     "eot-mean": "EOT-PGD, smooth mean",
     "crossing": "threshold crossing",

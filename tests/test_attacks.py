@@ -85,6 +85,7 @@ every_attack = pytest.mark.parametrize("attack", ALL.values(), ids=ALL)
         partial(bim, epsilon=0.1, step_size=0.02),
         partial(mim, epsilon=0.1),
         partial(pgd, epsilon=0.1, step_size=0.025, steps=8, generator=seeded()),
+        partial(pgd, epsilon=0.1, step_size=0.025, steps=8, generator=seeded(), loss="margin"),
     ],
 )
 @pytest.mark.parametrize("label", [0, 1])
