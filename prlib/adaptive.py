@@ -93,7 +93,7 @@ def guaranteed(probability: Tensor, exposure: Tensor) -> Tensor:
 def soft_mean(redraw: PixelRedraw) -> nn.Module:
     """A smooth stand-in for the redraw: the perceptrons' softmax over colours, times the colours' mean values.
 
-    The redraw takes the arg-max instead, whose derivative is zero. For the backward pass of ``straight_through``.
+    The redraw takes the arg-max instead, whose derivative is zero.
     """
     return _SoftMean(redraw)
 
@@ -118,21 +118,19 @@ def eot_pgd(
     *,
     defence: Transform | None,
     generator: torch.Generator,
-    backward: str = "identity",
+    smooth: bool = False,
     **options: Any,
 ) -> Tensor:
     """``attacks.pgd`` through the defence, in expectation over its draws (EOT and BPDA; Athalye et al., 2018).
 
     Args:
-        backward: what the defence's derivative is taken from: "identity", or "mean" for ``soft_mean``, which a redraw
-            alone has.
+        smooth: attack through ``soft_mean`` instead of draws; a redraw alone has one.
         options: of ``attacks.pgd``.
     """
-    if backward not in ("identity", "mean"):
-        raise ValueError(f'backward must be "identity" or "mean"; got {backward!r}')
-    through = None
-    if defence is not None:
-        through = straight_through(defence, soft_mean(_redraw(defence)) if backward == "mean" else lambda x: x)
+    if smooth:
+        stand_in = soft_mean(_redraw(defence))
+        return pgd(model, images, labels, preprocess=lambda x, _: stand_in(x), generator=generator, **options)
+    through = None if defence is None else straight_through(defence)
     return pgd(model, images, labels, preprocess=through, generator=generator, **options)
 
 

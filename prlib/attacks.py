@@ -164,18 +164,17 @@ class Adversary:
         return pgd(model, images, labels, generator=generator, batch_size=len(images), **options)
 
 
-def straight_through(preprocess: Transform, backward: Callable[[Tensor], Tensor] = lambda images: images) -> Transform:
-    """``preprocess`` with the derivative of ``backward``, which is like it and smooth (BPDA; Athalye et al., 2018).
+def straight_through(preprocess: Transform) -> Transform:
+    """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
 
-    The identity, the straight-through estimator, does where a random or non-differentiable preprocessor's output stays
-    near its input, as a redraw's does.
+    For random or non-differentiable preprocessors whose output stays near the input, such as a redraw. (A smooth
+    stand-in that grows with each pixel would give sign steps the same direction.)
     """
 
     def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
             processed = preprocess(images, generator)
-        smooth = backward(images)
-        return processed + (smooth - smooth.detach())  # plus exactly zero
+        return processed + (images - images.detach())  # plus exactly zero
 
     return wrapped
 
