@@ -9,7 +9,7 @@ from prlib.cases import wilson
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, Record, to_json
 from prlib.profiles import PROFILES, Parameters
-from prlib.run import check_device, run, verify
+from prlib.run import check_device, forget, run, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def _matches(experiment: Experiment, start: str) -> bool:
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     check_device(options.device)
     if options.recompute:
-        parameters.store.forget(experiments)
+        forget(experiments, parameters.store, options.device, options.data)
     for number, experiment in enumerate(experiments, start=1):
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
         record = run(experiment, parameters.store, options.device, options.progress, options.data, options.tf32)
@@ -101,7 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
     which.add_argument("--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's")
     which.add_argument("--n-train", type=int, metavar="N", help="training images, instead of the profile's")
-    which.add_argument("--n-test", type=int, metavar="N", help="test images, instead of the profile's")
+    which.add_argument(
+        "--n-test",
+        type=int,
+        metavar="N",
+        help="test images, instead of the profile's; attacks that it gives fewer keep those",
+    )
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")

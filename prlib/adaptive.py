@@ -3,8 +3,8 @@
 Redrawing forgets all of a pixel but the cell it lies in, between which two thresholds. An attacker therefore chooses
 cells, among those within ε of each pixel; everything else about a perturbation is lost.
 
-The attacks have the call shape of ``prlib.attacks`` and two arguments more: ``defence``, the random preprocessor in
-front of the model (None if there is none), and ``generator`` of all random numbers.
+The attacks have the call shape of ``prlib.attacks``, want the labels, and take two arguments more: ``defence``, the
+preprocessor in front of the model (None if there is none), and ``generator`` of all random numbers.
 """
 
 from collections.abc import Sequence
@@ -178,13 +178,25 @@ def auto(
     generator: torch.Generator,
     batch_size: int = 128,
 ) -> Tensor:
-    """torchattacks' AutoAttack for random defences (Croce and Hein, 2020): APGD on two losses, 20 draws a step."""
+    """AutoAttack for random defences (Croce and Hein, 2020): APGD on two losses, 100 steps of 20 draws each.
+
+    torchattacks' APGD, of whose steps the one with the largest mean loss is kept. (Its AutoAttack takes 10 steps, and
+    stops at the first draw that is classified wrongly.)
+    """
     _check(images, labels, epsilon=epsilon, batch_size=batch_size)
     seed = int(torch.randint(2**31, (), generator=generator))
     defended = _Defended(model, None if defence is None else straight_through(defence), generator)
-    attack = torchattacks.AutoAttack(defended, eps=epsilon, version="rand", n_classes=10, seed=seed)
+    found = []
     with torch.random.fork_rng():
-        return torch.cat(_by_batch(attack, model, images, labels, batch_size))
+        torch.manual_seed(seed)
+        for loss in ("ce", "dlr"):
+            apgd = torchattacks.APGD(defended, eps=epsilon, steps=100, eot_iter=20, loss=loss)
+
+            def attack(clean: Tensor, targets: Tensor, apgd: torchattacks.APGD = apgd) -> Tensor:
+                return apgd.attack_single_run(clean, targets)[0]
+
+            found.append(torch.cat(_by_batch(attack, model, images, labels, batch_size)))
+    return strongest(model, found, labels, defence=defence, generator=generator)
 
 
 def strongest(

@@ -98,8 +98,10 @@ def _judge_batch(
     paths = {case: (CASES | MORE_CASES)[case] for case in cases}
     for path in sorted({steps[:i] for steps in paths.values() for i in range(1, len(steps) + 1)}, key=len):
         before = after[path[:-1]]
-        # A number for each step: what is redrawn before and after an attack is drawn independently.
-        generator = torch.Generator(device).manual_seed(seed + batch + (len(path) << 32))
+        # Independent numbers for what one case draws: its first redraw, what an attack draws, its second redraw. They
+        # differ in the low 32 bits, all that a CPU's generator takes.
+        stream = 1 if path[-1] == "attack knowing" else 2 * path[:-1].count("defend")
+        generator = torch.Generator(device).manual_seed(seed + batch + stream * 0x9E3779B1)
         if path[-1] == "defend":
             after[path] = before if transform is None else transform(before, generator)
         elif attack is None:

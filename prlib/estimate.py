@@ -26,7 +26,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     names = [f"  {'to do' if e in missing else 'ready'}  {e.name}" for e in experiments]
     lines = [f"profile {parameters.profile}: {len(experiments)} experiments, {len(missing)} to do", *names]
     if missing:
-        seconds, workers = _seconds(missing), min(len(missing), os.cpu_count() or 1)
+        seconds, workers = _seconds(missing), min(len({e.training for e in missing}), os.cpu_count() or 1)
         disk = sum(_megabytes(training, missing) for training in {e.training for e in missing})
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "

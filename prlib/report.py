@@ -20,7 +20,7 @@ from prlib.data import DATASETS, load
 from prlib.experiment import Experiment, Record
 from prlib.model import PaperCNN
 from prlib.profiles import COMMITTED, Parameters, check_names, default_recipe
-from prlib.run import check_device, run
+from prlib.run import check_device, forget, run
 from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
@@ -94,7 +94,7 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None, ad
     """
     wanted = _wanted(parameters, trained_with, adaptive)
     if parameters.recompute:
-        parameters.store.forget(wanted)
+        forget(wanted, parameters.store, parameters.device)
     if parameters.measured_on_demand:
         return [run(e, parameters.store, parameters.device) for e in wanted]
     stored = [parameters.store.load(e) for e in wanted]
@@ -162,6 +162,7 @@ def long_training(
     for dataset in parameters.chosen_datasets:
         beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs)
         beside.name += "-long"
+        beside.caption = beside.caption.replace(": accuracy", ", trained on a tenth of the images: accuracy")
         display(beside)
 
 
@@ -288,7 +289,7 @@ def costs(records: Iterable[Record]) -> Table:
         )
     caption = (
         "What each record cost, on one thread beside others; experiments of one training share its seconds. A training "
-        "that was interrupted counts all of its parts, the record only the last. "
+        "that was interrupted counts all of its parts, the record only the last. Peak memory is the process's so far. "
         "GFLOP/s counts the layers' multiplications and additions as Table 1 has them, three passes a training step."
     )
     return Table(pd.DataFrame(rows), caption, "costs")
@@ -301,7 +302,8 @@ def benchmark(name: str) -> Markdown:
     for table in (t for t in measured["tables"] if t["name"] == name):
         rows = pd.DataFrame([{k: significant(v) for k, v in row.items()} for row in table["rows"]]).fillna("")
         machine = measured["machine"]
-        caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores."
+        caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores. "
+        caption += f"Commit `{table['commit']}`."
         texts.append(Table(rows, caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
     return Markdown("\n\n".join(texts) or f"*The benchmark `{name}` has not been run here; `make bench` runs it.*")
 
@@ -404,13 +406,13 @@ def _shape(x: torch.Tensor) -> str:
 
 
 def _run_command(parameters: Parameters, dataset: str) -> str:
-    options = [f"--profile {parameters.profile} --datasets {dataset} --recompute"]
+    options = [f"--profile {parameters.profile} --datasets {dataset}"]
     for name in ("seeds", "epochs", "n_train", "n_test"):
         value = getattr(parameters, name)
         if value is not None:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             options.append(f"--{name.replace('_', '-')} {text}")
-    return f".venv/bin/python -m prlib run {' '.join(options)}"
+    return f"PRLIB_RESULTS=_build/again .venv/bin/python -m prlib run {' '.join(options)}"
 
 
 def _is_parameter(name: str, value: Any) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor
 from prlib.adaptive import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
-from prlib.experiment import Cell, Defence, Experiment, Record, Store, derive, pack, to_json, unpack
+from prlib.experiment import Cell, Defence, Experiment, Record, Store, Training, derive, pack, to_json, unpack
 from prlib.model import PaperCNN
 from prlib.train import atomically, load_model, snapshot_path, train
 
@@ -48,20 +48,33 @@ def run(
     if stored and not stored.stale:
         return stored
     check_device(device)
+    if tf32 and device == "cpu":
+        raise ValueError("tf32 needs a GPU; got device 'cpu'")
     store.check_writable()
     train_split, test_split = _splits(experiment, data_root)
-    weights = store.weights(experiment.training)
-    if tf32:
-        weights = weights.with_name(f"{weights.name}-tf32")
-    weights.mkdir(parents=True, exist_ok=True)
+    weights = _folder(store, experiment.training, tf32)
     with FileLock(weights / ".lock", is_singleton=True), one_thread(), _tf32(tf32):
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
-        surrogate = _surrogate(experiment, store, train_split, device, progress)
+        surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
         record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
             partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
     return record
+
+
+def forget(
+    experiments: Sequence[Experiment], store: Store, device: str = "cpu", data_root: str | Path | None = None
+) -> None:
+    """Delete the experiments' records and weights, so that they are measured anew, if that can be done at all.
+
+    Raises:
+        ValueError, OSError: as ``run``, and then nothing has been deleted.
+    """
+    check_device(device)
+    for experiment in {e.training.dataset: e for e in experiments}.values():
+        _splits(experiment, data_root)
+    store.forget(experiments)
 
 
 def verify(record: Record, store: Store, n: int, data_root: str | Path | None = None) -> tuple[int, int]:
@@ -110,15 +123,27 @@ def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split
     return train_split, load(training.dataset, "test", root).take(experiment.n_test)
 
 
+def _folder(store: Store, training: Training, tf32: bool) -> Path:
+    weights = store.weights(training)
+    if tf32:
+        weights = weights.with_name(f"{weights.name}-tf32")
+    weights.mkdir(parents=True, exist_ok=True)
+    return weights
+
+
 def _surrogate(
-    experiment: Experiment, store: Store, split: Split, device: str = "cpu", progress: str = "none"
+    experiment: Experiment,
+    store: Store,
+    split: Split,
+    device: str = "cpu",
+    progress: str = "none",
+    tf32: bool = False,
 ) -> PaperCNN | None:
     """The network that transfer attacks are made on: trained as the experiment's, but with no defence."""
     if not any(attack.transfers for attack in experiment.attacks):
         return None
     training = replace(experiment.training, defence=Defence())
-    folder, seed = store.weights(training), derive(training.seed, "training")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, seed = _folder(store, training, tf32), derive(training.seed, "training")
     with FileLock(folder / ".lock", is_singleton=True):
         ((_, network),) = train(split, training.recipe, None, [max(experiment.epochs)], seed, folder, device, progress)
     return network
@@ -197,6 +222,7 @@ def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> lis
         model: PaperCNN, images: Tensor, labels: Tensor, defence: Transform | None, generator: torch.Generator
     ) -> Tensor:
         candidates = [images, *(results.pop(0) for results in found)]
+        generator.manual_seed(generator.initial_seed() + 1_000_003)  # not the draws that the attacks have seen
         return strongest(model, candidates, labels, defence=defence, generator=generator)
 
     noted = [(name, noting(attack, results)) for (name, attack), results in zip(attacks, found, strict=True)]

@@ -1,4 +1,4 @@
-"""Stride-1 convolutions on small images with a third of the multiplications.
+"""Stride-1 convolutions on small images with about a fifth of the multiplications.
 
 On a CPU nearly all of the time goes into multiplying; a convolution of a 7×7 image with 3×3 filters into 5×5 outputs
 needs 225 products per pair of channels done naively and 49 by Winograd's minimal filtering (Lavin and Gray, 2016),

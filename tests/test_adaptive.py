@@ -10,6 +10,8 @@ from torch import nn
 
 from prlib.adaptive import Staircase, auto, crossing, eot_pgd, guaranteed, soft_mean, square, strongest, transfer
 from prlib.attacks import robust_probability
+from prlib.cases import judge
+from prlib.data import load
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
 
 ONE = PixelRedraw.fit(steps=5000)
@@ -308,3 +310,29 @@ def test_crossing_attacks_a_quantised_network_too():
     adversarial = crossing(TwoPixels(), clean, labels, epsilon=0.1, defence=defence, generator=seeded(), draws=1)
     assert (TwoPixels()(defence(clean)).argmax(1) == 0).all()
     assert (TwoPixels()(defence(adversarial)).argmax(1) == 1).all()
+
+
+def test_what_the_attack_draws_is_independent_of_what_the_defence_draws():
+    """The generator that an attack is told must not foretell the redraw that is judged; nor one redraw another."""
+    split = load("mnist", "test", "sample").take(20)
+    drawn = []
+
+    def defence(x, generator):
+        drawn.append(torch.rand(1000, generator=generator))
+        return x
+
+    def attack(model, x, labels, *told):
+        if told:
+            drawn.append(torch.rand(1000, generator=told[1]))
+        return x
+
+    for case in ("adaptive", "A twice", "C twice"):
+        drawn.clear()
+        judge(random_network(), split, defence, 7, (case,), attack)
+        assert len(drawn) == 2
+        # 1,000 independent pairs: a correlation of 0.2 comes once in 10^9
+        assert abs(torch.corrcoef(torch.stack(drawn))[0, 1]) < 0.2
+
+
+def random_network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

@@ -28,7 +28,7 @@ from prlib.experiment import (
     unpack,
 )
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
-from prlib.run import run, verify
+from prlib.run import forget, run, verify
 from prlib.train import load_model
 from prlib.verdict import measured
 
@@ -116,6 +116,27 @@ def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(st
         dataclasses.replace(experiment, cases=("A",))
     with pytest.raises(ValueError, match="does not go with the cases adaptive"):
         dataclasses.replace(experiment, attacks=(default_attack("fgsm", "mnist"),))
+
+
+def test_nothing_is_forgotten_that_cannot_be_measured_again(store, record, tmp_path):
+    full = dataclasses.replace(record.experiment, training=tiny(source="full").training)
+    kept = store.record_path(full)
+    kept.write_text("{}")
+    with pytest.raises((OSError, ValueError)):
+        forget([record.experiment, full], store, data_root=tmp_path / "nowhere" / "\0")
+    assert kept.exists() and store.is_current(record.experiment)
+    kept.unlink()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_strongest_attack_is_never_two_different_ones(profile):
+    """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
+    keys = [
+        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].name.partition("@")[2])
+        for e in Parameters(profile).experiments()
+        if e.cases == ("adaptive",)
+    ]
+    assert len(keys) == len(set(keys))
 
 
 def test_what_is_forgotten_is_measured_anew(tmp_path):
