@@ -90,25 +90,14 @@ def guaranteed(probability: Tensor, exposure: Tensor) -> Tensor:
     return (probability - (1 - (1 - exposure.double()).flatten(1).prod(1))).clamp_min(0)
 
 
-def soft_mean(redraw: PixelRedraw) -> nn.Module:
+def soft_mean(redraw: PixelRedraw, images: Tensor) -> Tensor:
     """A smooth stand-in for the redraw: the perceptrons' softmax over colours, times the colours' mean values.
 
     The redraw takes the arg-max instead, whose derivative is zero.
     """
-    return _SoftMean(redraw)
-
-
-class _SoftMean(nn.Module):
-    def __init__(self, redraw: PixelRedraw) -> None:
-        super().__init__()
-        self.redraw = redraw
-
-    def forward(self, images: Tensor) -> Tensor:
-        middle = self.redraw.ranges.mean(1).to(images)
-        mean = torch.zeros_like(images)
-        for weight, bias in zip(self.redraw.weight.to(images), self.redraw.bias.to(images), strict=True):
-            mean = mean + (images[..., None] * weight + bias).softmax(-1) @ middle
-        return mean / len(self.redraw.weight)
+    middle = redraw.ranges.mean(1).to(images)
+    lines = zip(redraw.weight.to(images), redraw.bias.to(images), strict=True)
+    return torch.stack([(images[..., None] * weight + bias).softmax(-1) @ middle for weight, bias in lines]).mean(0)
 
 
 def eot_pgd(
@@ -127,10 +116,13 @@ def eot_pgd(
         smooth: attack through ``soft_mean`` instead of draws; a redraw alone has one.
         options: of ``attacks.pgd``.
     """
-    if smooth:
-        stand_in = soft_mean(_redraw(defence))
-        return pgd(model, images, labels, preprocess=lambda x, _: stand_in(x), generator=generator, **options)
     through = None if defence is None else straight_through(defence)
+    if smooth:
+        redraw = _redraw(defence)
+
+        def through(x: Tensor, _: torch.Generator) -> Tensor:
+            return soft_mean(redraw, x)
+
     return pgd(model, images, labels, preprocess=through, generator=generator, **options)
 
 

@@ -198,7 +198,7 @@ def test_crossing_is_never_worse_than_nothing_and_leaves_hidden_pixels_alone():
 @both
 def test_the_soft_mean_is_the_perceptrons_expectation_and_has_a_gradient(redraw):
     pixels = images(n=2, side=6).double().requires_grad_()
-    soft = soft_mean(redraw)
+    soft = partial(soft_mean, redraw)
     odds = (pixels.flatten()[:, None, None] * redraw.weight + redraw.bias).softmax(-1)
     expected = (odds * redraw.ranges.mean(1)).sum(-1).mean(1)
     assert torch.allclose(soft(pixels).flatten(), expected)
