@@ -17,7 +17,7 @@ import torchattacks
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.attacks import _by_batch, _check, _per_image, pgd, robust_probability, straight_through
+from prlib.attacks import _by_batch, _check, _defended, _per_image, pgd, robust_probability, straight_through
 from prlib.data import Transform
 from prlib.redraw import PixelRedraw, Quantised, _rounded_down
 
@@ -270,12 +270,12 @@ class _Defended(nn.Module):
 
     def __init__(self, model: nn.Module, defence: Transform | None, generator: torch.Generator, draws: int = 1) -> None:
         super().__init__()
-        self.model, self.defence, self.generator, self.draws = model, defence, generator, draws
+        self.model = model  # for its parameters, which tell torchattacks the device
+        self.defended = _defended(model, defence, generator)
+        self.draws = 1 if defence is None else draws
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.defence is None:
-            return self.model(images)
-        return torch.stack([self.model(self.defence(images, self.generator)) for _ in range(self.draws)]).mean(0)
+        return torch.stack([self.defended(images) for _ in range(self.draws)]).mean(0)
 
 
 def _redraw(defence: Transform | None) -> PixelRedraw:

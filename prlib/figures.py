@@ -348,7 +348,7 @@ def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw
     for i, (split, redraw, own) in enumerate(zip(splits, redraws, marked, strict=True)):
         stairs, images = Staircase.of(redraw), to_float(split.images)
         shares = [float((stairs.exposure(images, e) > 0).float().mean()) for e in [*epsilons, own]]
-        (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i % len(DASH_CYCLE)])
+        (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i])
         ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
         label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.2g}"
         ax.plot([], [], SHAPES[i], color=line.get_color(), linestyle=line.get_linestyle(), label=label)
