@@ -9,7 +9,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
   --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
 
 .DEFAULT_GOAL := help
-.PHONY: bench chapters help setup plan reproduce test lint book clean distclean audit
+.PHONY: bench chapters help setup plan reproduce test lint book pdf links clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,11 @@ test: lint ## pass every check and test
 	$(BIN)/pytest tests
 	$(BIN)/pytest --nbval book
 
-lint: $(READY)
+lint: $(READY) ## check style, types and the workflows of GitHub Actions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 chapters: $(READY) ## execute the committed notebooks on the committed records, in place
 	$(BIN)/python workflow/execute
@@ -48,6 +49,13 @@ chapters: $(READY) ## execute the committed notebooks on the committed records, 
 book: $(READY) ## render the site from the committed notebooks and records, without running anything
 	workflow/render book results/published/records .
 	@echo "The book is at _build/html/index.html"
+
+pdf: $(READY) ## the same, with the whole book as PDF, which every page links to (needs an installed Chromium)
+	PDF=1 workflow/render book results/published/records .
+	@echo "The PDF is at _build/html/pixel-redrawn-reproduced.pdf"
+
+links: $(READY) ## check the book's links to other sites (needs a network)
+	workflow/render book results/published/records _build/links linkcheck
 
 bench: $(READY) ## time training, redrawing and attacks beside their peers (8 min); the book's chapter on cost shows it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt

@@ -388,7 +388,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross-entropy": partial(cross_entropy, reduction="none"),
     "margin": lambda logits, labels: -_margin(logits, labels),
 }
-"""What ``pgd`` can climb: of logits N×K and labels N, a loss for each image."""
+"""What ``pgd`` can climb, each a function of logits N×K and labels N that gives every image a loss.
+
+:meta hide-value:
+"""
 
 
 def _clip(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:

@@ -24,10 +24,10 @@ MORE_CASES: dict[str, tuple[str, ...]] = {
     "C twice": ("defend", "attack", "defend"),
     "adaptive": ("attack knowing", "defend"),
 }
-"""Beyond the paper: a second redraw (D23), and an attack that is told of the defence that follows."""
+"""Cases beyond the paper, a second redraw (D23) and an attack that is told of the defence that follows."""
 
 BATCH_SIZE = 250
-"""Images judged at a time: fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
+"""Images judged at a time; fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
 
 
 @dataclass(frozen=True)

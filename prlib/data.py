@@ -1,8 +1,8 @@
 """The four datasets: resident uint8 images and int64 labels, from the full data or from the embedded sample.
 
 Full data lies under one root, in the layout of the datasets' own sites and of torchvision's download folder:
-`MNIST/raw/*-ubyte`, `FashionMNIST/raw/*-ubyte` (idx) and `cifar-10-batches-bin/*.bin` (CIFAR-10's binary
-version), each file plain or as `.gz`. What is missing is downloaded; every content is checked by SHA-256.
+``MNIST/raw/*-ubyte``, ``FashionMNIST/raw/*-ubyte`` (idx) and ``cifar-10-batches-bin/*.bin`` (CIFAR-10's binary
+version), each file plain or as ``.gz``. What is missing is downloaded; every content is checked by SHA-256.
 """
 
 import gzip
@@ -52,10 +52,19 @@ DATASETS = {
     "cifar10": Dataset("CIFAR-10", *_CIFAR),
     "cifar10-gray": replace(Dataset("CIFAR-10, grayscale", *_CIFAR), channels=1),
 }
+"""The datasets by the names that ``load`` takes.
+
+:meta hide-value:
+"""
 SPLITS = ("train", "test")
+"""The parts of every dataset."""
 Transform = Callable[[Tensor, torch.Generator], Tensor]
-"""A random preprocessor: float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
+"""A random preprocessor, from float images N×C×H×W in [0, 1] and a generator to images of the same shape."""
 SAMPLE = Path(__file__).with_name("sample")
+"""Where the embedded sample is.
+
+:meta hide-value:
+"""
 
 _M, _F, _C = "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin"
 
@@ -64,7 +73,6 @@ def _idx(start: str) -> tuple[tuple[str, ...], ...]:
     return ((f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte"),)
 
 
-# A split is read part by part: a pair of idx files (images, labels) or one file of CIFAR-10's records.
 FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "mnist": {"train": _idx(f"{_M}/train"), "test": _idx(f"{_M}/t10k")},
     "fashion-mnist": {"train": _idx(f"{_F}/train"), "test": _idx(f"{_F}/t10k")},
@@ -73,7 +81,11 @@ FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
         "test": ((f"{_C}/test_batch.bin",),),
     },
 }
-SHA256 = {  # of the decompressed contents
+"""The files of each split, read part by part; a part is a pair of idx files (images, labels) or one of CIFAR-10's.
+
+:meta hide-value:
+"""
+SHA256 = {
     f"{_M}/train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     f"{_M}/train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     f"{_M}/t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -89,6 +101,10 @@ SHA256 = {  # of the decompressed contents
     f"{_C}/data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     f"{_C}/test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
+"""The digest of every file's decompressed content.
+
+:meta hide-value:
+"""
 _MIRRORS = {
     _M: (
         "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -124,11 +140,15 @@ ARCHIVES = (
         tuple(path for path in SHA256 if path.startswith(_C)),
     ),
 )
+"""What is downloaded, with mirrors and checksums.
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (uint8 N×C×H×W) with their labels (int64 N) and a digest of both; build it with `Split.of`.
+    """Images (uint8 N×C×H×W) with their labels (int64 N) and a digest of both; build it with ``Split.of``.
 
     The digest is the SHA-256 hex digest of the ASCII text "{N}x{C}x{H}x{W}", the image bytes in that order
     and the labels as little-endian int64. The source is "full" or "sample": what data the images are part of.
@@ -179,11 +199,11 @@ class Split:
 
 
 def load(name: str, split: str, root: str | Path | None = None) -> Split:
-    """Load "train" or "test" of one of DATASETS, in the original order.
+    """Load "train" or "test" of one of ``DATASETS``, in the original order.
 
-    `root="sample"` gives the embedded sample (see sample/README.md) and needs no network. Otherwise the full
-    data is read from `root`, else $PRLIB_DATA, else ~/.cache/prlib; files that are missing there are
-    downloaded. `cifar10-gray` is derived from CIFAR-10 by `to_gray` and never stored.
+    ``root="sample"`` gives the embedded sample (see sample/README.md) and needs no network. Otherwise the full
+    data is read from ``root``, else ``$PRLIB_DATA``, else ``~/.cache/prlib``; files that are missing there are
+    downloaded. ``cifar10-gray`` is derived from CIFAR-10 by ``to_gray`` and never stored.
 
     Raises ValueError for an unknown name or split and for a file whose content is not the original (nothing
     is deleted), and OSError if a missing file cannot be downloaded or written.
@@ -196,7 +216,7 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
 
 
 def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str, ...]:
-    """Return the files, relative to the full data's root, that `load` would have to download."""
+    """Return the files, relative to the full data's root, that ``load`` would have to download."""
     if root == "sample":
         return ()
     paths = (path for part in FILES[_stored(name, split)][split] for path in part)

@@ -14,7 +14,7 @@ from prlib.profiles import Parameters
 from prlib.run import one_thread
 
 JUDGING = 0.35
-"""Judging an image takes about this share of training on it: a forward pass, and one redraw."""
+"""Judging an image, a forward pass and one redraw, takes about this share of training on it."""
 
 _GRADIENTS = {"cw_l2": 500, "auto": 4000}
 """Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""

@@ -23,10 +23,10 @@ SCHEMA = 1
 """Version of the records' format."""
 
 RESULTS = 2
-"""Version of the numbers: raise it when a change of the code changes them; older records are then stale."""
+"""Version of the numbers, raised when a change of the code changes them; older records are then stale."""
 
 WEIGHTS = 2
-"""Version of the trained weights: raise it, and ``RESULTS`` too, when a change of the code changes them."""
+"""Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
 
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
@@ -39,7 +39,10 @@ BUILDERS: dict[str, Callable[..., Transform | attacks.Adversary | None]] = {
     "adversarial": attacks.Adversary,
     "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
 }
-"""How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi"."""
+"""How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
+
+:meta hide-value:
+"""
 
 ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
     "fgsm": attacks.fgsm,
@@ -52,7 +55,10 @@ ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
     "auto": adaptive.auto,
     "transfer": adaptive.transfer,
 }
-"""The attacks that experiments can name; those of ``prlib.adaptive`` are for case "adaptive"."""
+"""The attacks that experiments can name; those of ``prlib.adaptive`` are for case "adaptive".
+
+:meta hide-value:
+"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Defence:
 
     @property
     def kind(self) -> str:
-        """The name without its variant: a key of ``BUILDERS``."""
+        """The name without its variant, a key of ``BUILDERS``."""
         return self.name.partition("-")[0]
 
     def build(self) -> Transform | attacks.Adversary | None:

@@ -24,16 +24,19 @@ MARKERS = {"none": "o", "train": "s", "test": "v", "both": "D"}
 """One marker and one line style for each of Table 2's columns, so that colour is only a second cue."""
 
 DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
+"""The line styles that go with ``MARKERS``."""
 
 Series = tuple[str, str, str]
-"""What a figure of attacks draws: label, defense, case."""
+"""What a figure of attacks draws, as label, defense and case."""
 
 DASH_CYCLE = ("-", "--", ":", "-.")
+"""Line styles of other series, in turn."""
 
 SHAPES = "osvDPX"
 """Markers that tell series apart without colour."""
 
 ATTACKS = ["fgsm", "bim", "mim", "cw"]
+"""The paper's attacks, in the order of its tables."""
 
 LABELS = {
     "none": "no redrawing",
@@ -41,6 +44,7 @@ LABELS = {
     "test": "redrawn at test time",
     "both": "redrawn in both",
 }
+"""Table 2's columns in a figure's legend."""
 
 
 def style() -> None:
@@ -48,6 +52,8 @@ def style() -> None:
     sns.set_theme(style="ticks", palette="colorblind", font_scale=0.95)
     mpl.rcParams |= {
         "svg.hashsalt": "prlib",
+        "figure.facecolor": "none",  # the page's own background, light or dark
+        "axes.facecolor": "none",
         "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -387,24 +393,40 @@ def over_epsilon(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def then_and_now(rows: Sequence[tuple[str, Any, Any]]) -> Figure:
-    """Accuracy under the paper's strongest attack (hollow) and under ours (filled), a row each: label, theirs, ours."""
-    figure, ax = _subplots(figsize=(6, 0.6 + 0.45 * len(rows)))
-    for y, (_, theirs, ours) in enumerate(rows):
-        for estimate, filled in ((theirs, False), (ours, True)):
-            if estimate is not None:
-                face = "black" if filled else "white"
-                ax.plot([estimate.low, estimate.high], [y, y], color="black", linewidth=1, zorder=1)
-                ax.plot(estimate.value, y, "o", color="black", markerfacecolor=face, zorder=2)
-        if theirs is not None and ours is not None:
-            ax.plot([ours.value, theirs.value], [y, y], color="gray", linewidth=0.6, linestyle=":", zorder=0)
+def then_and_now(cells: pd.DataFrame) -> Figure:
+    """Accuracy clean, under the paper's attacks and under those that know the defence: a row a network.
+
+    Args:
+        cells: rows of ``prlib.verdict.worst_cases``.
+    """
+    figure, ax = _subplots(figsize=(6, 0.9 + 0.32 * len(cells)))
+    looks = {"clean": ("|", "black"), "paper": ("o", "white"), "adaptive": ("o", "black")}
+    labels = {
+        "clean": "clean images",
+        "paper": "under the paper's attacks, the worst of them",
+        "adaptive": "under attacks that know the defence",
+    }
+    for y, cell in enumerate(cells.itertuples()):
+        known = {name: getattr(cell, name) for name in looks if getattr(cell, name) is not None}
+        values = [estimate.value for estimate in known.values()]
+        ax.plot([min(values), max(values)], [y, y], color="gray", linewidth=0.6, linestyle=":", zorder=0)
+        for name, estimate in known.items():
+            shape, face = looks[name]
+            ax.plot([estimate.low, estimate.high], [y, y], color="black", linewidth=1, zorder=1)
+            ax.plot(estimate.value, y, shape, color="black", markerfacecolor=face, markersize=7, zorder=2)
     ax.axvline(0.1, color="gray", linewidth=0.8)
-    ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
-    marker: dict[str, Any] = {"color": "black", "marker": "o", "linestyle": ""}
+    names = [f"{DATASETS[c.dataset].title}, {_network(c.defense, c.phase)}" for c in cells.itertuples()]
+    ax.set_yticks(range(len(cells)), names)
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(cells) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
     handles = [
-        Line2D([], [], markerfacecolor="white", label="the paper's attacks, the worst of them", **marker),
-        Line2D([], [], label="ours, the strongest per image", **marker),
+        Line2D([], [], color="black", linestyle="", marker=shape, markerfacecolor=face, label=labels[name])
+        for name, (shape, face) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=1, fontsize=8)
     return figure
+
+
+def _network(defense: str, phase: str) -> str:
+    if defense == "none":
+        return "undefended"
+    return LABELS[phase] if defense == "pr" else defense

@@ -41,14 +41,14 @@ class PixelRedraw(nn.Module):
     ranges: Tensor
 
     thresholds: Tensor
-    """k×(n-1) float64: where each model's colour changes, exactly; equal where a colour never wins.
+    """Where each model's colour changes, exactly, k×(n-1) float64; equal where a colour never wins.
 
     A pixel x has the colour ``colours[i]``, i being the number of thresholds below x; a pixel that lies exactly on a
     threshold keeps the lower colour. A threshold outside [0, 1] is one that no pixel crosses.
     """
 
     colours: Tensor
-    """k×n: the colours of each model from black to white; 0, 1, …, n-1 for every model that has learnt anything."""
+    """The colours of each model from black to white, k×n; 0, 1, …, n-1 for every model that has learnt anything."""
 
     def __init__(
         self,

@@ -19,15 +19,21 @@ from prlib.cases import Estimate
 from prlib.data import DATASETS, load
 from prlib.experiment import Experiment, Record
 from prlib.model import PaperCNN
-from prlib.profiles import COMMITTED, Parameters, check_names, default_recipe
+from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe
 from prlib.run import check_device, forget, run
-from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured
+from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured, worst_cases
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
-"""Table 2's columns as the answer to: where is the image redrawn?"""
+"""Where the image is redrawn in each of Table 2's columns."""
+
+WORDS = ("yes", "partly", "no", "open", "not testable")
+"""What a verdict can say."""
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "measured.json"
-"""What ``make bench`` wrote last."""
+"""What ``make bench`` wrote last.
+
+:meta hide-value:
+"""
 
 ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
     "pgd": "PGD-40, 5 starts",
@@ -41,12 +47,13 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
     "auto": "AutoAttack, random version",
     "strongest": "**the strongest, per image**",
 }
+"""What tables call each attack."""
 
 
 class Table:
-    """A numbered table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself.
+    """A table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself.
 
-    ``command`` is what measures its numbers again, shown below it.
+    With a caption it is numbered.     ``command`` is what measures its numbers again, shown below it.
     """
 
     def __init__(self, frame: pd.DataFrame, caption: str, name: str, command: str = "") -> None:
@@ -62,6 +69,8 @@ class Table:
         rules = ["---:" if _is_numeric(self.frame[column]) else ":---" for column in columns]
         lines = [columns, rules, *self.frame.astype(str).values.tolist()]
         body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        if not self.caption:
+            return body
         below = f"\n```bash\n{self.command}\n```\n" if self.command else ""
         return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n{below}"
 
@@ -105,8 +114,13 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None, ad
             f"`{parameters.profile}`, and {stale} were measured by an older version of the code. "
             f"`make reproduce PROFILE={parameters.profile}` measures them."
         )
-        display(Markdown(f":::{{warning}}\n{text}\n:::\n"))
+        display(note(text))
     return [r for r in stored if r is not None and not r.stale]
+
+
+def note(text: str) -> Markdown:
+    """A paragraph set apart."""
+    return Markdown(f":::{{note}}\n{text}\n:::\n")
 
 
 def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool = False) -> list[Record]:
@@ -127,7 +141,8 @@ def paper_and_ours(
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
     cells = compare(records, **where).sort_values("epochs", kind="stable")
     aside = parameters.custom or parameters.profile not in COMMITTED
-    cells["published"] = compare(committed("published") if aside else [], **where).ours
+    published = compare(committed("published") if aside else [], **where)
+    cells["published"], cells["published_record"] = published.ours, published.record
     shown = cells.ours.notna() | cells.published.notna()
     left_out = 0 if not shown.any() else int((~shown).sum())
     cells = cells[shown] if shown.any() else cells
@@ -138,10 +153,10 @@ def paper_and_ours(
             **({"defence": cell.defense} if cells.defense.nunique() > 1 else {}),
             **(_attacked(cell) if attacked else {"redrawn in": PHASE_TITLES[cell.phase]}),
             "paper": f"{cell.accuracy:.4f}",
-            "ours [95% interval]": _value(cell.ours),
+            "ours [95% interval]": number(cell.ours, cell.record),
             "difference": _difference(cell),
-            **({"published": _value(cell.published)} if cells.published.notna().any() else {}),
-            "measured": "" if cell.ours is None else badge(parameters, cell),
+            **({"published": number(cell.published, cell.published_record)} if cells.published.notna().any() else {}),
+            "measured": "" if cell.ours is None else badge(parameters, cell, epochs=False),
         }
         for cell in cells.itertuples()
     ]
@@ -172,7 +187,7 @@ def distances(records: Iterable[Record], parameters: Parameters) -> Table:
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "trained with": cell.defense,
+            "defence": cell.defense,
             "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
             "case": cell.case,
             "L0": f"{cell.l0:,.0f}",
@@ -191,17 +206,46 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "trained with": cell.defense,
+            "defence": cell.defense,
             "redrawn in": PHASE_TITLES.get(cell.phase, ""),
             "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
-            "case": cell.case,
-            "accuracy [95% interval]": _value(cell.ours),
+            "case": cell.case.replace("adaptive", ""),
+            "accuracy [95% interval]": number(cell.ours, cell.record),
             "measured": badge(parameters, cell),
         }
         for cell in cells.itertuples()
     ]
     frame = pd.DataFrame(rows)
     return Table(frame.loc[:, (frame != "").any()] if rows else frame, caption, name)
+
+
+def rivals(records: Iterable[Record]) -> Table:
+    """Defences side by side: clean, under the paper's attacks, under the strongest that know the defence, and cost."""
+    records = list(records)
+    seconds = {
+        (r.experiment.training.dataset, r.experiment.training.defence.name): r.provenance["seconds"]["training"]
+        for r in records
+    }
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "defence": cell.defense,
+            "redrawn in": PHASE_TITLES[cell.phase],
+            "clean": number(cell.clean, cell.clean_record, interval=False),
+            "the paper's attacks": number(cell.paper, cell.paper_record, interval=False),
+            "attacks that know [95% interval]": number(cell.adaptive, cell.adaptive_record),
+            "images": f"{cell.n_test:,}",
+            "epochs": cell.epochs,
+            "training, s": "" if cell.phase == "test" else f"{seconds[cell.dataset, cell.defense]:,.0f}",
+        }
+        for cell in worst_cases(records).itertuples()
+    ]
+    caption = (
+        "Each network before an attacker: accuracy on clean test images, under the worst of the paper's FGSM, BIM and "
+        "MIM (in case A if it is redrawn at test time, else in case B), and under the strongest attack per image of "
+        "those that know the defence and the label, with how many images met it."
+    )
+    return Table(pd.DataFrame(rows), caption, "rivals")
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
@@ -225,12 +269,44 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "") -> Table
         {
             "claim": f"{v.claim['claim']} ({v.claim['place']})",
             "claim supported?": f"{_mark(v.supported)} {_evidence(v)}",
-            "numbers reproduced?": f"{_mark(v.reproduced)} {v.within} of {v.compared}",
+            **(
+                {"numbers reproduced?": f"{_mark(v.reproduced)} {v.within} of {v.compared}"}
+                if "cells" in v.claim
+                else {}
+            ),
         }
         for v in judge_claims(records, prefix)
     ]
     caption = f"Verdicts, computed from the records of profile `{profile}`." if profile else "Verdicts, computed."
-    return Table(pd.DataFrame(rows), caption, f"verdicts-{prefix or 'all'}{profile and '-' + profile}")
+    return Table(pd.DataFrame(rows), caption, f"verdicts-{prefix}{profile and '-' + profile}")
+
+
+def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
+    """How many claims of each question each run supports; ``questions`` gives their texts by the claims' prefix."""
+    rows = []
+    for prefix, question in questions.items():
+        row = {"question": question}
+        for run_, records in runs.items():
+            found = [v.supported for v in judge_claims(records, prefix)]
+            row[run_] = " ".join(f"{_mark(word)} {found.count(word)}" for word in WORDS if word in found)
+        rows.append(row)
+    return Table(pd.DataFrame(rows), "", "scoreboard")
+
+
+def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Markdown:
+    """Prose with numbers: each ``{name}`` in the text becomes the accuracy that ``where[name]`` selects.
+
+    A selection gives values of columns of ``prlib.verdict.measured``; of several the last epoch's is told, and of these
+    that of most images. Numbers are linked to their records; what was not measured is said to be so.
+    """
+    cells = measured(records).sort_values(["epochs", "n_test"], ascending=False, kind="stable")
+    told = {}
+    for name, columns in where.items():
+        found = cells[(cells[list(columns)] == pd.Series(columns)).all(axis=1)]
+        told[name] = (
+            f"[{found.ours.iloc[0].value:.3f}](record:{found.record.iloc[0]})" if len(found) else "(not measured)"
+        )
+    return Markdown(text.format(**told))
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
@@ -241,14 +317,13 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
 
 def summary(records: Iterable[Record]) -> Markdown:
     """How many claims are supported, and how many numbers reproduced, in a sentence."""
-    found = judge_claims(records)
-    words = ("yes", "partly", "no", "open", "not testable")
-    counts = ", ".join(f"{_mark(word)} {sum(v.supported == word for v in found)}" for word in words)
+    found = judge_claims(records, "q")
+    counts = ", ".join(f"{_mark(word)} {sum(v.supported == word for v in found)}" for word in WORDS)
     cells = compare(records, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
     agrees = [bool(a) for a in cells.agrees if a is not None]
     return Markdown(
-        f"Of {len(found)} claims, supported: {counts}. This profile measures {len(agrees)} of the {len(cells)} numbers "
-        f"in the paper's tables (each counted once), and {sum(agrees)} agree with the paper's."
+        f"Of the paper's {len(found)} claims, supported: {counts}. This profile measures {len(agrees)} of the "
+        f"{len(cells)} numbers in the paper's tables (each counted once), and {sum(agrees)} agree with the paper's."
     )
 
 
@@ -256,7 +331,7 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     """Where a chapter's numbers come from: a row a record."""
     rows = [
         {
-            "record": f"`{r.experiment.name}`",
+            "record": f"[`{r.experiment.name}`](record:{r.experiment.name})",
             "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`" + (" (modified)" if r.provenance["dirty"] else ""),
             "machine": r.provenance["machine"]["device"],
             "training, s": f"{r.provenance['seconds']['training']:.0f}",
@@ -278,7 +353,7 @@ def costs(records: Iterable[Record]) -> Table:
         flops = 3 * _flops_per_image(DATASETS[training.dataset].channels, DATASETS[training.dataset].size)
         rows.append(
             {
-                "record": f"`{r.experiment.name}`",
+                "record": f"[`{r.experiment.name}`](record:{r.experiment.name})",
                 "training, s": f"{seconds['training']:,.0f}",
                 "images/s": f"{trained / max(seconds['training'], 0.1):,.0f}",
                 "GFLOP/s": f"{trained * flops / max(seconds['training'], 0.1) / 1e9:.0f}",
@@ -356,11 +431,18 @@ def source(thing: Callable[..., Any]) -> Markdown:
     return Markdown(f"From `{name}.py`:\n\n```python\n{textwrap.dedent(inspect.getsource(thing))}```")
 
 
-def badge(parameters: Parameters, cell: Any) -> str:
-    """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
+def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> str:
+    """Profile, training/test images and epochs of a number: no reduced run passes for full."""
     profile = "custom" if parameters.custom else parameters.profile
-    text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images · {cell.epochs:,} epochs"
-    return f"[{text}](../records/{cell.record}.json){{.badge}}"
+    text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
+    return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}]{{.badge}}"
+
+
+def number(ours: Estimate | None, record: str, interval: bool = True) -> str:
+    """An accuracy of ours, linked to its record's page, with its 95% interval; a dash if it was not measured."""
+    if ours is None:
+        return "–"
+    return f"[{ours.value:.4f}](record:{record})" + (f" [{ours.low:.3f}, {ours.high:.3f}]" if interval else "")
 
 
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
@@ -385,7 +467,7 @@ def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive
 
 def _plain(text: str) -> str:
     """Markdown's links, marks and code without their markup."""
-    return re.sub(r"\[([^\[\]]*)\](?:\([^)]*\))?\{[^}]*\}|[`*]", r"\1", text)
+    return re.sub(r"\[([^\[\]]*)\](?:\([^)]*\)|\{[^}]*\})+|[`*]", r"\1", text)
 
 
 def _flops_per_image(channels: int, size: int) -> int:
@@ -405,8 +487,20 @@ def _shape(x: torch.Tensor) -> str:
     return "×".join(map(str, x.shape[1:]))
 
 
-def _run_command(parameters: Parameters, dataset: str) -> str:
-    options = [f"--profile {parameters.profile} --datasets {dataset}"]
+def recompute_command(experiment: Experiment) -> str:
+    """The command that measures one experiment again; empty if no profile has it, whatever sizes it is given."""
+    t = experiment.training
+    sizes = {"seeds": (t.seed,), "epochs": experiment.epochs, "n_train": t.n_train, "n_test": experiment.n_test}
+    for overrides in ({}, sizes):
+        for profile in PROFILES:
+            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)  # type: ignore[arg-type]
+            if experiment in parameters.experiments():
+                return _run_command(parameters, t.dataset, f"{experiment.name} ")
+    return ""
+
+
+def _run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
+    options = [f"{only}--profile {parameters.profile} --datasets {dataset}"]
     for name in ("seeds", "epochs", "n_train", "n_test"):
         value = getattr(parameters, name)
         if value is not None:
@@ -421,11 +515,7 @@ def _is_parameter(name: str, value: Any) -> bool:
 
 
 def _is_numeric(column: pd.Series) -> bool:
-    return bool(column.astype(str).str.fullmatch(r"[–−+\-]?[\d,.]*( [✓✗]| \[.*\])?").all())
-
-
-def _value(ours: Estimate | None) -> str:
-    return "–" if ours is None else f"{ours.value:.4f} [{ours.low:.3f}, {ours.high:.3f}]"
+    return bool(column.astype(str).map(_plain).str.fullmatch(r"[–−+\-]?[\d,.]*( [✓✗]| \[.*\])?").all())
 
 
 def _attacked(cell: Any) -> dict[str, str]:

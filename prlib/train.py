@@ -19,6 +19,7 @@ from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.model import PaperCNN
 
 CHECKPOINT_SECONDS = 20.0
+"""At the end of an epoch a checkpoint is written if the last one is older than this."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from prlib.experiment import Attack, Defence, Experiment, Store, Training, froze
 from prlib.train import Recipe
 
 PROFILES = ("sample", "published", "tenth", "paper")
+"""The profiles there are, a YAML file each."""
 
 COMMITTED = ("published", "tenth")
-"""The profiles whose records are part of the repository: every site shows them."""
+"""The profiles whose records are part of the repository; every site shows them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Parameters:
 
     @property
     def measured_on_demand(self) -> bool:
-        """Whether a chapter measures what is missing: the small profile's experiments, and whatever is overridden."""
+        """Whether a chapter measures what is missing, as it does of the small profile and of whatever is overridden."""
         return self.recompute or self.custom or _read(self.profile)["measured_on_demand"]
 
     @property

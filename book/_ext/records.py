@@ -1,0 +1,76 @@
+"""A readable page for each record behind the book's numbers, beside its JSON, and a list of all of them.
+
+A number links to its record as ``[0.9931](record:NAME)``; ``_config.yml`` says what page that is.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from prlib.cases import wilson
+from prlib.data import DATASETS
+from prlib.experiment import Record, read_record, to_json
+from prlib.report import ATTACK_TITLES, recompute_command
+
+Page = tuple[str, dict[str, Any], str]
+
+
+def pages(app: Sphinx) -> Iterator[Page]:
+    """The pages ``records/NAME`` and ``records/index``, and what their templates show."""
+    folder = Path(app.srcdir) / "records"
+    if app.builder.name != "html" or not folder.exists():
+        return
+    copytree(folder, Path(app.outdir) / "records", dirs_exist_ok=True)
+    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    for record in records:
+        yield f"records/{record.experiment.name}", context(record), "record.html"
+    rows = [{"name": r.experiment.name, "title": title(r), "finished": r.provenance["finished"][:10]} for r in records]
+    yield "records/index", {"title": "All records", "records": rows}, "records.html"
+
+
+def context(record: Record) -> dict[str, Any]:
+    """What the page of a record shows."""
+    data = to_json(record)
+    training = data["experiment"].pop("training")
+    return {
+        "title": title(record),
+        "name": record.experiment.name,
+        "stale": record.stale,
+        "cells": [{**vars(cell), "accuracy": wilson(cell.correct, cell.total)} for cell in record.cells],
+        "command": recompute_command(record.experiment),
+        "facts": {
+            "Where the numbers come from": flat(data["provenance"]),
+            "Training": flat(training),
+            "Experiment": flat(data["experiment"]),
+        },
+    }
+
+
+def title(record: Record) -> str:
+    """What was measured, in words."""
+    e = record.experiment
+    attacks = ", ".join(ATTACK_TITLES.get(a.name, a.name).replace("*", "") for a in e.attacks) or "clean images"
+    return f"{DATASETS[e.training.dataset].title}, trained with {e.training.defence.name}: {attacks}"
+
+
+def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested JSON as (path, value) pairs; lists of objects by their names."""
+    rows: list[tuple[str, str]] = []
+    for name, value in data.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {item["name"]: item["options"] for item in value}
+        if isinstance(value, dict) and value:
+            rows += flat(value, f"{prefix}{name} / ")
+        else:
+            rows.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
+    return rows
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the pages when the chapters have been written."""
+    app.connect("html-collect-pages", pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
