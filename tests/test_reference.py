@@ -61,6 +61,7 @@ def test_docstrings_are_read_as_meant(site: Path, module: str) -> None:
     fields = {tag.get_text().strip().rstrip(":") for tag in soup.select("dl.field-list > dt")}
     # A colon in the first line after a constant would make "Type" of what stands before it.
     assert fields <= {"Parameters", "Raises", "Return type", "Returns"}
+    assert [tag.get_text() for tag in soup.select("dt.sig") if "~" in tag.get_text()] == []  # what Sphinx cannot parse
     assert str(ROOT) not in str(soup)
 
 

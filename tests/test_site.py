@@ -1,24 +1,28 @@
 """The built site: its files, and its pages in a real browser that cannot reach any other host."""
 
+import csv
 import functools
-import http.server
-import os
+import gzip
+import json
 import re
-import shutil
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, Response, expect
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+CHAPTERS = [
+    entry["file"]
+    for part in TOC["parts"]
+    for chapter in part["chapters"]
+    for entry in (chapter, *chapter.get("sections", []))
+]
 PAGES = [f"{name}.html" for name in (TOC["root"], *CHAPTERS)]
 # What of the paper each chapter redraws or measures again, by the paper's own numbers.
 OF_THE_PAPER = {
@@ -53,10 +57,12 @@ def dead(site: Path, page: str, link: str) -> bool:
 def test_every_page_is_built(site: Path) -> None:
     assert {"book/index.html", *OF_THE_PAPER} <= set(PAGES)
     built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
-    assert {name for name in built if not name.startswith("_")} == {"index.html", "search.html", *PAGES}
+    records = {f"records/{path.stem}.html" for path in site.glob("records/*.json")} | {"records/index.html"}
+    assert len(records) > 20
+    assert {name for name in built if not name.startswith("_")} == {"index.html", "search.html", *PAGES, *records}
 
 
-@pytest.mark.parametrize("page", ["index.html", "search.html", *PAGES])
+@pytest.mark.parametrize("page", ["index.html", "search.html", "records/index.html", *PAGES])
 def test_internal_links(site: Path, page: str) -> None:
     soup = parsed(site / page)
     links = [tag[name] for name in ("href", "src") for tag in soup.find_all(attrs={name: True})]
@@ -103,59 +109,57 @@ def test_no_markup_is_left_over(site: Path, page: str) -> None:
     assert re.findall(r".*(?:```|:::|\]\{|\]\(|\{[a-z:]+\}).*", article.get_text()) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_lead_to_their_records(site: Path, page: str) -> None:
+    soup = parsed(site / page)
+    linked = [
+        (a.get_text(), site / "records" / Path(a["href"]).name) for a in soup.select('article a[href*="records/"]')
+    ]
+    numbers = [(text, path) for text, path in linked if re.fullmatch(r"[\d.]+", text)]
+    for text, path in numbers:
+        cells = json.loads(path.with_suffix(".json").read_text())["cells"]
+        digits = len(text.partition(".")[2])
+        assert text in {f"{cell['correct'] / cell['total']:.{digits}f}" for cell in cells}, (text, path)
+    # and none of ours is without a link: they are what an interval follows
+    intervals = [
+        td for td in soup.select("article td") if re.search(r"\d \[[\d.]+, [\d.]+\]$", td.get_text(strip=True))
+    ]
+    assert [td.get_text() for td in intervals if not td.select('a[href*="records/"]')] == []
+    if page in ("book/question1.html", "book/question2.html", "book/index.html"):
+        assert numbers
+
+
+def test_a_record_has_a_readable_page(site: Path) -> None:
+    path = next(site.glob("records/mnist-full60000-pr-s0-e50-fgsm-bim-mim-*.json"))
+    record, soup = json.loads(path.read_text()), parsed(path.with_suffix(".html"))
+    text = soup.find("article").get_text(" ")
+    provenance = record["provenance"]
+    for shown in (provenance["commit"], provenance["machine"]["device"], *provenance["digests"].values(), path.stem):
+        assert shown in text
+    assert f"-m prlib run {path.stem} --profile published" in text
+    assert all(f"{cell['correct']} of {cell['total']}" in text for cell in record["cells"])
+    assert not soup.select(".admonition.warning")
+    assert [link["href"] for link in soup.select("article a") if dead(site, f"records/{path.stem}", link["href"])] == []
+
+
+def test_a_stale_record_is_shown_as_such(site: Path) -> None:
+    [path] = site.glob("records/*-s99-*.html")  # conftest makes it
+    assert "older version of the code" in parsed(path).select_one(".admonition.warning").get_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_can_be_taken_along(site: Path, page: str) -> None:
+    for table in parsed(site / page).select("article table:has(caption)"):
+        path = (site / page).parent / table.select_one("caption a.csv")["href"]
+        with path.open(newline="", encoding="utf-8") as file:
+            taken = list(csv.reader(file))
+        shown = [[cell.get_text() for cell in row.select("th, td")] for row in table.select("tr")]
+        flat = [[re.sub(r"\s+", "", cell).replace("−", "-") for cell in row] for row in shown]
+        assert [[re.sub(r"\s+", "", cell) for cell in row] for row in taken] == flat
+
+
 def test_the_method_has_equations(site: Path) -> None:
     assert parsed(site / "book/method.html").select("div.math")
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def address(site: Path) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        missing(f"no Chromium to look at the pages with: none of {', '.join(names)} is on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def problems() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def tab(browser: Browser, address: str, problems: list[str]) -> Iterator[Page]:
-    """A fresh tab; what goes wrong in it is added to the list of problems."""
-    # Without motion a resized page has its final layout at once: the theme's side bars slide otherwise.
-    context = browser.new_context(base_url=address, color_scheme="light", reduced_motion="reduce")
-    context.route(lambda url: not url.startswith(address), lambda route: route.abort())
-    tab = context.new_page()
-
-    def note(event: str, describe: Callable[..., str | None]) -> None:
-        tab.on(event, lambda item: problems.extend(filter(None, [describe(item)])))
-
-    note("request", lambda r: None if r.url.startswith(address) else f"asks another host: {r.url}")
-    note("response", lambda r: f"answered {r.status}: {r.url}" if r.status >= 400 else None)
-    note("requestfailed", lambda r: f"request failed: {r.url}")
-    note("console", lambda m: f"console: {m.text}" if m.type == "error" else None)
-    note("pageerror", lambda error: f"script error: {error}")
-    yield tab
-    context.close()
 
 
 BROKEN_IMAGES = """async () => {
@@ -173,6 +177,35 @@ BROKEN_EQUATIONS = r"""async () => {
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+WEIGHT = 1_500_000
+"""Most bytes that a page may need, compressed; the networks of the page Play come on top."""
+SHIFT = 0.1
+"""Largest cumulative layout shift, what Web Vitals call good."""
+OBSERVE_SHIFTS = """window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(entry => {
+    if (!entry.hadRecentInput) window.shift += entry.value;
+})).observe({type: "layout-shift", buffered: true})"""
+STANDARD = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+
+
+@pytest.mark.parametrize("page", ["records/index.html", *PAGES])
+@pytest.mark.parametrize(("width", "mode"), [(360, "dark"), (1440, "light")])
+def test_page_is_light_calm_and_accessible(tab: Page, problems: list[str], page: str, width: int, mode: str) -> None:
+    bodies: dict[str, Response] = {}
+    tab.on("response", lambda response: bodies.setdefault(response.url, response))
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.emulate_media(color_scheme=mode)
+    tab.add_init_script(OBSERVE_SHIFTS)
+    tab.goto(page, wait_until="networkidle")
+    weight = sum(len(gzip.compress(r.body())) for url, r in bodies.items() if not url.endswith(".safetensors"))
+    if weight > WEIGHT:
+        problems.append(f"weighs {weight:,} bytes")
+    if (shift := tab.evaluate("window.shift")) > SHIFT:
+        problems.append(f"its layout shifts by {shift:.2f}")
+    found = Axe().run(tab, options=STANDARD).response["violations"]
+    problems += [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+    assert problems == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_in_a_browser(tab: Page, problems: list[str], page: str) -> None:
     tab.goto(page)
@@ -186,7 +219,7 @@ def test_page_in_a_browser(tab: Page, problems: list[str], page: str) -> None:
             if excess := tab.evaluate(OVERFLOW):
                 problems.append(f"{excess} px too wide at {width} px, {mode}")
             if width != 768:
-                picture = SCREENSHOTS / f"{Path(page).stem}-{width}-{mode}.png"
+                picture = SCREENSHOTS / f"{page.removesuffix('.html').replace('/', '-')}-{width}-{mode}.png"
                 tab.screenshot(path=picture, full_page=True)
     assert problems == []
 

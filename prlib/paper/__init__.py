@@ -21,7 +21,7 @@ def tables() -> pd.DataFrame:
 
 @cache
 def claims() -> tuple[dict[str, Any], ...]:
-    """The paper's testable claims; the head of ``claims.yaml`` explains their fields."""
+    """The testable claims, the paper's and this book's; the head of ``claims.yaml`` explains their fields."""
     return tuple(yaml.safe_load((_HERE / "claims.yaml").read_text()))
 
 

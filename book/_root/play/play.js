@@ -115,6 +115,7 @@ function follow() {
   const enabled = { epsilon: attacked, steps: fields.attack.value === "BIM", knows: attacked && redrawn };
   for (const name of ["lower", "upper", "again", "keep"]) enabled[name] = redrawn;
   for (const [name, on] of Object.entries(enabled)) fields[name].disabled = !on;
+  element(".says").setAttribute("aria-live", fields.keep.checked ? "off" : "polite");
   ask();
 }
 

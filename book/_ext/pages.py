@@ -1,4 +1,4 @@
-"""A CSV file for each captioned table, linked from its caption, and the size of each SVG figure in its page."""
+"""What Sphinx and the theme leave open in a page: tables as CSV, the size of figures, access by keyboard, weight."""
 
 import csv
 import re
@@ -45,15 +45,34 @@ def size_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
             image["classes"].append("chart")
 
 
-def keep_ratio(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Write sizes as attributes: unlike a style they tell the browser the ratio of a figure that must be narrower."""
-    style = r'style="width: (\d+)px; height: (\d+)px;"'
-    context["body"] = re.sub(style, r'width="\1" height="\2"', context.get("body", ""))
+def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Mend the page's HTML where the writers' is wrong for a phone or a screen reader."""
+    body = context.get("body", "")
+    # Attributes, unlike a style, tell the browser the ratio of a figure that must become narrower.
+    body = re.sub(r'style="width: (\d+)px; height: (\d+)px;"', r'width="\1" height="\2"', body)
+    # An equation that scrolls must be reachable by keyboard.
+    body = body.replace('<div class="math ', '<div tabindex="0" class="math ')
+    # The parameters of a signature are a list of definitions without terms.
+    body = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", _signature, body)
+    context["body"] = body
+
+
+def _signature(match: re.Match[str]) -> str:
+    lines = match[1].replace("<dd>", "<span>").replace("</dd>", "</span>")
+    return f'<span class="sig-lines">{lines}</span>'
+
+
+def drop_icons(app: Sphinx, exception: Exception | None) -> None:
+    """Empty the theme's 1.5 MB script of icons: its style sheet has a font of those that pages show."""
+    script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+    if script.exists():
+        script.write_text("")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Handle each page when its references are known."""
+    """Handle each page when its references are known, and when it is written."""
     app.connect("doctree-resolved", write_tables)
     app.connect("doctree-resolved", size_figures)
-    app.connect("html-page-context", keep_ratio)
+    app.connect("html-page-context", mend)
+    app.connect("build-finished", drop_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

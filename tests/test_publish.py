@@ -1,0 +1,208 @@
+"""Taking the book along and publishing it: Colab, Binder, downloads, the PDF, the workflows of GitHub Actions."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from conftest import CHAPTERS, ROOT
+from packaging.specifiers import SpecifierSet
+from pypdf import PdfReader
+from sphinx.errors import ConfigError
+
+FORK = "https://github.com/someone/a-fork"
+CONFIG = (ROOT / "_config.yml").read_text()
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TAKE_AWAY = runpy.run_path(str(ROOT / "book" / "_ext" / "take_away.py"))
+
+
+def fetching(url):
+    """A chapter's cell that fetches the repository at that address."""
+    execute = runpy.run_path(str(ROOT / "workflow" / "execute"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title")])
+    for _ in range(2):  # the second time it is replaced, not added
+        execute["set_fetch"](notebook, url)
+    title, cell = notebook.cells
+    assert (title.source, cell.id, cell.metadata.tags) == ("# Title", "colab", ["remove-cell"])
+    execute["set_fetch"](notebook, "")
+    assert notebook.cells == [title]
+    return cell.source
+
+
+def page(path):
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def addresses(path):
+    return [link["href"] for link in page(path).find_all("a", href=True)]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_fetch_the_repository_that_the_configuration_names(name):
+    url = yaml.safe_load(CONFIG)["repository"]["url"]
+    cells = nbformat.read(ROOT / "book" / f"{name}.ipynb", 4).cells
+    written = [cell.source for cell in cells if cell.id == "colab"]
+    assert written == ([fetching(url)] if url else []), "make chapters"
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """A repository with what the cell uses of this one."""
+    folder = tmp_path / "origin"
+    shutil.copytree(ROOT / "prlib", folder / "prlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    git = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *command], check=True)
+    return folder.as_uri()
+
+
+@pytest.mark.parametrize("on_colab", [False, True])
+def test_the_cell_makes_prlib_importable_on_colab_and_does_nothing_elsewhere(tmp_path, origin, on_colab):
+    called, folder = tmp_path / "called", tmp_path / "content"
+    folder.mkdir()
+    python = tmp_path / "bin" / "python"  # in place of the one that would install packages
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$PWD $@" >> {called}\n')
+    python.chmod(0o755)
+    script = f"""
+import sys, types
+from IPython.core.interactiveshell import InteractiveShell
+if {on_colab}:
+    sys.modules["google.colab"] = types.ModuleType("google.colab")
+for kernel in range(2):  # the second time everything is there
+    InteractiveShell.instance().run_cell({fetching(origin)!r}).raise_error()
+import prlib
+print("imported", prlib.__file__)
+"""
+    environment = os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}", "IPYTHONDIR": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    imported = Path(re.search(r"^imported (.*)", ran.stdout, re.MULTILINE)[1])
+    if on_colab:
+        assert imported == folder / "repository" / "prlib" / "__init__.py"
+        assert called.read_text() == f"{folder}/repository workflow/colab\n"
+    else:
+        assert imported == ROOT / "prlib" / "__init__.py"
+        assert not called.exists() and not list(folder.iterdir())
+
+
+def test_colab_installs_what_is_missing_and_leaves_the_rest(monkeypatch):
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command[4:]))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("workflow/colab")
+    (quiet, *names), (*_, nodeps) = commands
+    assert quiet == "--quiet" and {"torch", "pooch", "safetensors"} <= set(names)
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)  # with a version pip would replace what is there
+    assert "jupyter-book" not in names and (ROOT / nodeps).is_file()
+
+
+def test_binder_installs_what_was_tested_together():
+    binder = ROOT / "binder"
+    needs = (binder / "requirements.txt").read_text().splitlines()
+    assert needs[-2:] == ["--constraint ../requirements.txt", "--editable .[book]"]
+    assert "book" in PROJECT["optional-dependencies"]
+    version = re.fullmatch(r"python-(3\.\d+)", (binder / "runtime.txt").read_text().strip())[1]
+    assert version in SpecifierSet(PROJECT["requires-python"])
+    assert os.access(binder / "postBuild", os.X_OK) and "requirements-nodeps.txt" in (binder / "postBuild").read_text()
+
+
+def test_pages_link_to_nothing_that_needs_an_address_unless_it_is_known(site):
+    if yaml.safe_load(CONFIG)["repository"]["url"]:
+        pytest.skip("the address is known")
+    for path in (site / "book").rglob("*.html"):
+        assert not [link for link in addresses(path) if "colab.research" in link or "mybinder" in link]
+        assert not page(path).select("link[rel=canonical], .btn-source-repository-button")
+
+
+def test_a_fork_needs_only_its_address(site, tmp_path):
+    source = shutil.copytree(site.parent / "source", tmp_path / "source")
+    config, changed = re.subn(r"(?m)^  url:.*$", f'  url: "{FORK}"', CONFIG)
+    assert changed == 1
+    (source / "_config.yml").write_text(config)
+    (source / "_toc.yml").write_text("format: jb-book\nroot: book/references\nchapters:\n- file: book/setting\n")
+    command = [Path(sys.executable).parent / "jupyter-book", "build", "--path-output", tmp_path, source]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PDF": "1"}, capture_output=True, check=True)
+    book = tmp_path / "_build" / "html" / "book"
+    chapter, text = addresses(book / "setting.html"), addresses(book / "references.html")
+    assert "https://colab.research.google.com/github/someone/a-fork/blob/main/book/setting.ipynb" in chapter
+    assert "https://mybinder.org/v2/gh/someone/a-fork/main?urlpath=lab/tree/book/setting.ipynb" in chapter
+    assert not [link for link in text if "colab.research" in link or "mybinder" in link]
+    for name, links in (("setting.ipynb", chapter), ("references.md", text)):
+        assert {FORK, f"{FORK}/blob/main/book/{name}?plain=1", f"../{TAKE_AWAY['PDF']}"} <= set(links)
+    canonical = page(book / "setting.html").find("link", rel="canonical")
+    assert canonical["href"] == "https://someone.github.io/a-fork/book/setting.html"
+
+
+def with_address(url):
+    config = SimpleNamespace(html_baseurl="", html_theme_options={"repository_url": url, "launch_buttons": {"a": "b"}})
+    TAKE_AWAY["use_address"](None, config)
+    return config
+
+
+def test_where_the_pages_will_lie():
+    assert with_address("").html_theme_options["launch_buttons"] == {}
+    assert with_address(FORK).html_baseurl == "https://someone.github.io/a-fork/"
+    assert with_address("https://github.com/Someone/someone.github.io").html_baseurl == "https://someone.github.io/"
+
+
+@pytest.mark.parametrize("url", ["someone/a-fork", f"{FORK}/", f"{FORK}.git", "https://gitlab.com/someone/a-fork"])
+def test_an_address_that_would_give_dead_links_is_refused(url):
+    with pytest.raises(ConfigError, match=re.escape(repr(url))):
+        with_address(url)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_is_downloaded_as_the_executed_notebook(site, chapters, name):
+    (link,) = [a for a in page(site / "book" / f"{name}.html").select("a.btn-download-source-button")]
+    downloaded = (site / "book" / link["href"]).resolve()
+    assert downloaded.suffix == ".ipynb" and downloaded.read_bytes() == (chapters / f"{name}.ipynb").read_bytes()
+    code = [cell for cell in nbformat.read(downloaded, 4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code) and any(cell.outputs for cell in code)
+
+
+def test_the_book_as_pdf(site, tmp_path, browser):
+    command = [sys.executable, ROOT / "workflow" / "pdf", site, tmp_path / "book.pdf"]
+    subprocess.run(command, check=True)
+    pdf = PdfReader(tmp_path / "book.pdf")
+    assert {tuple(map(round, p.mediabox[2:])) for p in pdf.pages} == {(595, 842)}
+    text = [p.extract_text() for p in pdf.pages]
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    titles = [page(site / f"{name}.html").h1.find_all(string=True, recursive=False)[0] for name in files]
+    started = {e.title: pdf.get_destination_page_number(e) for e in pdf.outline if not isinstance(e, list)}
+    for title in titles:
+        (start,) = [number for name, number in started.items() if name.endswith(title)]
+        assert title.split()[0] in text[start] and f"{start + 1}" in text[1]
+    captions = {c.get_text() for name in files for c in page(site / f"{name}.html").select(".caption-number")}
+    whole = re.sub(r"\s+", " ", " ".join(text))
+    assert captions and [c for c in captions if c.strip() not in whole] == []
+    assert not re.search(r"Show code cell|\\\(|\\\[|report\.start", whole)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_make(path):
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert runs and all(re.fullmatch(r"make [a-z]+", run) and run.split()[1] in TARGETS for run in runs)
+
+
+def test_workflows_check_build_and_publish_every_week_and_on_every_push():
+    jobs = {name: job for path in WORKFLOWS for name, job in yaml.safe_load(path.read_text())["jobs"].items()}
+    runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert [run for run in ("make lint", "make test", "make book", "make pdf") if run not in runs["build"]] == []
+    assert runs["audit"] == ["make audit"] and runs["links"] == ["make links"]
+    assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}
