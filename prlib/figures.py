@@ -209,8 +209,9 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
     rows = -(-len(datasets) // 2)
-    figure, axes = _subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
-    for ax, dataset in zip(axes.flat, datasets, strict=False):
+    figure, axes = _subplots(rows, 2, figsize=(7.2, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    for number, (ax, dataset) in enumerate(zip(axes.flat, datasets, strict=False)):
+        ends = []
         for i, phase in enumerate(LABELS):
             ours = cells.query("dataset == @dataset and phase == @phase").sort_values("epochs")
             _with_intervals(ax, ours, phase, f"C{i}")
@@ -223,6 +224,10 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
                 "linewidth": 0.5,
             }
             ax.plot(paper_points.epochs, paper_points.accuracy, alpha=0.9, **style)
+            values = [e.value for e in ours.ours] + [*paper_points.accuracy]
+            ends += [(values[-1], phase, i)] if values else []
+        if number % 2 or number == len(datasets) - 1:
+            _label_ends(ax, ends)
         ax.set_title(DATASETS[dataset].title, loc="left")
         ax.set(xscale="log", ylim=(0, 1.02))
         ax.axhline(0.1, color="gray", linewidth=0.6)
@@ -232,9 +237,9 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
         ax.set_xlabel("epochs (log scale)")
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
-    handles = [_handle(phase, f"C{i}") for i, phase in enumerate(LABELS)]
+    filled = Line2D([], [], color="black", marker="o", label="filled: ours")
     hollow = Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
-    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=3)
+    figure.legend(handles=[filled, hollow], loc="outside lower center", ncols=2)
     return figure
 
 
@@ -325,15 +330,20 @@ def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> No
     ax.plot(ours.epochs, value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
 
 
-def _handle(phase: str, colour: str) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        label=LABELS[phase],
-        color=colour,
-        marker=MARKERS[phase],
-        linestyle=DASHES[phase],  # type: ignore[arg-type]
-    )
+def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int]]) -> None:
+    """Name the lines to the right of the axes, each at the height of its end, and no two upon each other.
+
+    Args:
+        ends: of each line its last value, its phase and the number of its colour.
+    """
+    bottom, top = ax.get_ylim()
+    lowest = bottom
+    for height, phase, i in sorted(ends):
+        at = max(height, lowest)
+        lowest = at + 0.09 * (top - bottom)
+        beside = ax.get_yaxis_transform()
+        ax.plot(1.05, at, MARKERS[phase], color=f"C{i}", markersize=5, transform=beside, clip_on=False)
+        ax.text(1.09, at, LABELS[phase], va="center", fontsize=8, transform=beside)
 
 
 def _subplots(rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6, 4), **options: Any) -> Any:
@@ -358,7 +368,7 @@ def exposure_over_epsilon(splits: Sequence[Split], redraws: Sequence[PixelRedraw
         ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
         label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.2g}"
         ax.plot([], [], SHAPES[i], color=line.get_color(), linestyle=line.get_linestyle(), label=label)
-    ax.set(xlabel="ε", ylabel="share of pixels exposed", xlim=(0, 1), ylim=(0, 1.02))
+    ax.set(xlabel="ε (of a range from 0 to 1)", ylabel="share of pixels exposed", xlim=(0, 1), ylim=(0, 1.02))
     ax.legend(loc="lower right", fontsize=8)
     return figure
 
@@ -388,7 +398,7 @@ def over_epsilon(cells: pd.DataFrame) -> Figure:
         errors = [[e.value - e.low for e in rows.ours], [e.high - e.value for e in rows.ours]]
         style: dict[str, Any] = {"marker": SHAPES[i], "linestyle": DASH_CYCLE[i], "capsize": 2}
         ax.errorbar(rows.epsilon, values, errors, label=DATASETS[dataset].title, **style)
-    ax.set(xlabel="ε", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    ax.set(xlabel="ε (of a range from 0 to 1)", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     ax.legend()
     return figure
 

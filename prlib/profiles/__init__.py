@@ -132,7 +132,7 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
 
 
 def default_attack(name: str, dataset: str) -> Attack:
-    """An attack with the options of the default protocol; epsilon is 0.1 in "bim@0.1", in "bim" the paper's."""
+    """An attack with the options of the default protocol; epsilon is 0.1 in ``bim@0.1``, in ``bim`` the paper's."""
     protocol = _read("protocol")
     known, _, epsilon = name.partition("@")
     options = dict(protocol["attacks"][known])
