@@ -432,10 +432,10 @@ def source(thing: Callable[..., Any]) -> Markdown:
 
 
 def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> str:
-    """Profile, training/test images and epochs of a number: no reduced run passes for full."""
+    """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
     profile = "custom" if parameters.custom else parameters.profile
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
-    return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}]{{.badge}}"
+    return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}](record:{cell.record}){{.badge}}"
 
 
 def number(ours: Estimate | None, record: str, interval: bool = True) -> str:
