@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
 
@@ -31,18 +32,22 @@ def write_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def size_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Give SVG images their size, so that text does not move when they arrive; charts get a class for dark mode."""
+    """Give images their size, so that text does not move when they arrive; charts get a class for dark mode."""
     for image in doctree.findall(nodes.image):
         path = Path(app.srcdir) / image["uri"]
-        if path.suffix != ".svg" or not path.is_file():
+        if not path.is_file() or "width" in image:
             continue
-        text = path.read_text(encoding="utf-8")
-        size = dict(re.findall(r'\b(width|height)="([\d.]+)(?:pt|px)?"', text[: text.index(">", text.index("<svg"))]))
-        if len(size) == 2 and "width" not in image:
-            for name, value in size.items():
-                image[name] = f"{round(float(value) * 4 / 3)}px"
-        if "<image" not in text:
-            image["classes"].append("chart")
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8")
+            root = text[text.index("<svg") : text.index(">", text.index("<svg"))]
+            points = dict(re.findall(r'\b(width|height)="([\d.]+)pt"', root))  # as matplotlib writes them
+            size = {name: float(value) * 4 / 3 for name, value in points.items()}
+            if "<image" not in text:
+                image["classes"].append("chart")
+        else:
+            size = dict(zip(("width", "height"), Image.open(path).size, strict=True))
+        for name, value in size.items():
+            image[name] = f"{value:.0f}px"
 
 
 def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
@@ -54,7 +59,8 @@ def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree
     body = body.replace('<div class="math ', '<div tabindex="0" class="math ')
     # The parameters of a signature are a list of definitions without terms.
     body = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", _signature, body)
-    context["body"] = body
+    # A list may hold nothing but list items, and a citation is none.
+    context["body"] = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
 def _signature(match: re.Match[str]) -> str:
