@@ -94,11 +94,13 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     return parameters
 
 
-def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None, adaptive: bool = False) -> list[Record]:
+def obtain(
+    parameters: Parameters, trained_with: Sequence[str] | None = None, adaptive: bool | None = False
+) -> list[Record]:
     """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
 
     ``trained_with`` names the trainings that a chapter is about; None is all. Experiments with attacks that know the
-    defence are ``adaptive``, and left out or alone. Says what is not measured yet, and what
+    defence are ``adaptive``: left out, alone (True) or among the others (None). Says what is not measured yet, and what
     is stale; only current records are returned.
     """
     wanted = _wanted(parameters, trained_with, adaptive)
@@ -109,12 +111,10 @@ def obtain(parameters: Parameters, trained_with: Sequence[str] | None = None, ad
     stored = [parameters.store.load(e) for e in wanted]
     missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
     if missing or stale:
-        text = (
-            f"{missing} of this chapter's {len(wanted)} experiments have not been measured in profile "
-            f"`{parameters.profile}`, and {stale} were measured by an older version of the code. "
-            f"`make reproduce PROFILE={parameters.profile}` measures them."
-        )
-        display(note(text))
+        text = f"Of this chapter's {len(wanted)} experiments in profile `{parameters.profile}`"
+        text += f" {missing} have not been measured" * bool(missing) + " and" * bool(missing and stale)
+        text += f" {stale} were measured by an older version of the code" * bool(stale)
+        display(note(f"{text}. `make reproduce PROFILE={parameters.profile}` measures them."))
     return [r for r in stored if r is not None and not r.stale]
 
 
@@ -123,7 +123,7 @@ def note(text: str) -> Markdown:
     return Markdown(f":::{{note}}\n{text}\n:::\n")
 
 
-def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool = False) -> list[Record]:
+def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool | None = False) -> list[Record]:
     """The current records of a profile that is part of the repository, as far as they have been measured."""
     parameters = Parameters(profile=profile)
     stored = [parameters.store.load(e) for e in _wanted(parameters, trained_with, adaptive)]
@@ -457,11 +457,12 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
     return Markdown(f"```bash\n{command}\n```")
 
 
-def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool) -> list[Experiment]:
+def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool | None) -> list[Experiment]:
     return [
         e
         for e in parameters.experiments()
-        if (trained_with is None or e.training.defence.name in trained_with) and ("adaptive" in e.cases) == adaptive
+        if (trained_with is None or e.training.defence.name in trained_with)
+        and adaptive in (None, "adaptive" in e.cases)
     ]
 
 
