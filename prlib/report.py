@@ -172,9 +172,12 @@ def paper_and_ours(
 def long_training(
     table: int, parameters: Parameters, trained_with: Sequence[str], epochs: Sequence[int] | None = None
 ) -> None:
-    """Show a table of the paper beside the long trainings on a tenth of the images, for each of the run's datasets."""
+    """Show a table of the paper beside the long trainings on a tenth of the images, for each dataset measured."""
     records = committed("tenth", trained_with)
-    for dataset in parameters.chosen_datasets:
+    found = {record.experiment.training.dataset for record in records}
+    if missing := [DATASETS[name].title for name in parameters.chosen_datasets if name not in found]:
+        display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
+    for dataset in (name for name in parameters.chosen_datasets if name in found):
         beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs)
         beside.name += "-long"
         beside.caption = beside.caption.replace(": accuracy", ", trained on a tenth of the images: accuracy")
