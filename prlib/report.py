@@ -99,9 +99,9 @@ def obtain(
 ) -> list[Record]:
     """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
 
-    ``trained_with`` names the trainings that a chapter is about; None is all. Experiments whose attacks know the defence
-    are left out (``adaptive`` is False), alone (True) or among the others (None). Says what is not measured yet, and
-    what is stale; only current records are returned.
+    ``trained_with`` names the trainings that a chapter is about; None is all. Experiments whose attacks know the
+    defence are left out (``adaptive`` is False), alone (True) or among the others (None). Says what is not measured
+    yet, and what is stale; only current records are returned.
     """
     wanted = _wanted(parameters, trained_with, adaptive)
     if parameters.recompute:
