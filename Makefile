@@ -67,7 +67,9 @@ audit: ## look the dependencies up in the database of known vulnerabilities (nee
 
 clean: ## remove what runs have made, but neither .venv nor committed records
 	rm -rf _build .snakemake results/sample results/paper results/custom
-	find results/published/weights -type f ! -name epoch-0050.safetensors ! -name SHA256SUMS -delete
+	rm -rf results/tenth/weights
+	find results/published/weights -type f ! -name epoch-0050.safetensors ! -path '*adversarial*/epoch-0010.safetensors' \
+	  ! -name SHA256SUMS -delete
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 

@@ -44,6 +44,11 @@ LABELS = {
     "test": "redrawn at test time",
     "both": "redrawn in both",
 }
+
+NOISE_LABELS = {
+    phase: label.replace("redrawing", "noise").replace("redrawn", "noise") for phase, label in LABELS.items()
+}
+"""The same for Table 5."""
 """Table 2's columns in a figure's legend."""
 
 
@@ -199,12 +204,13 @@ def cases(
     return figure
 
 
-def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
+def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[str, str] = LABELS) -> Figure:
     """Clean accuracy over epochs by phase: ours (filled, with 95% intervals) and the paper's (hollow).
 
     Args:
         cells: as ``prlib.verdict.measured`` gives them.
         table: the paper's table (2 or 5) whose numbers are drawn beside them.
+        labels: what the line of each phase is called.
     """
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
@@ -225,7 +231,7 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
             }
             ax.plot(paper_points.epochs, paper_points.accuracy, alpha=0.9, **style)
             values = [e.value for e in ours.ours] + [*paper_points.accuracy]
-            ends += [(values[-1], phase, i)] if values else []
+            ends += [(values[-1], phase, i, labels[phase])] if values else []
         if number % 2 or number == len(datasets) - 1:
             _label_ends(ax, ends)
         ax.set_title(DATASETS[dataset].title, loc="left")
@@ -237,6 +243,8 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2) -> Figure:
         ax.set_xlabel("epochs (log scale)")
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy")
+    if len(datasets) % 2:
+        axes[-1, -1].remove()
     filled = Line2D([], [], color="black", marker="o", label="filled: ours")
     hollow = Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
     figure.legend(handles=[filled, hollow], loc="outside lower center", ncols=2)
@@ -330,20 +338,20 @@ def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> No
     ax.plot(ours.epochs, value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
 
 
-def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int]]) -> None:
+def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int, str]]) -> None:
     """Name the lines to the right of the axes, each at the height of its end, and no two upon each other.
 
     Args:
-        ends: of each line its last value, its phase and the number of its colour.
+        ends: of each line its last value, its phase, the number of its colour and its name.
     """
     bottom, top = ax.get_ylim()
     lowest = bottom
-    for height, phase, i in sorted(ends):
+    for height, phase, i, label in sorted(ends):
         at = max(height, lowest)
         lowest = at + 0.09 * (top - bottom)
         beside = ax.get_yaxis_transform()
         ax.plot(1.05, at, MARKERS[phase], color=f"C{i}", markersize=5, transform=beside, clip_on=False)
-        ax.text(1.09, at, LABELS[phase], va="center", fontsize=8, transform=beside)
+        ax.text(1.09, at, label, va="center", fontsize=8, transform=beside)
 
 
 def _subplots(rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6, 4), **options: Any) -> Any:

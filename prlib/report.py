@@ -53,7 +53,7 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
 class Table:
     """A table of Markdown cells: MyST Markdown for the site, HTML where a notebook is read by itself.
 
-    With a caption it is numbered.     ``command`` is what measures its numbers again, shown below it.
+    With a caption it is numbered. ``command`` is what measures its numbers again, shown below it.
     """
 
     def __init__(self, frame: pd.DataFrame, caption: str, name: str, command: str = "") -> None:
@@ -151,7 +151,7 @@ def paper_and_ours(
         {
             "epochs": f"{cell.epochs:,}",
             **({"defence": cell.defense} if cells.defense.nunique() > 1 else {}),
-            **(_attacked(cell) if attacked else {"redrawn in": PHASE_TITLES[cell.phase]}),
+            **(_attacked(cell) if attacked else {"noise in" if table == 5 else "redrawn in": PHASE_TITLES[cell.phase]}),
             "paper": f"{cell.accuracy:.4f}",
             "ours [95% interval]": number(cell.ours, cell.record),
             "difference": _difference(cell),
@@ -254,10 +254,9 @@ def rivals(records: Iterable[Record]) -> Table:
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
     """What ``prlib.verdict.checks`` finds suspicious about the numbers, by finding."""
     found = checks(records)
-    counts = found.groupby(["attack", "finding"], sort=False, as_index=False).size()
     rows = [
-        {"attack": ATTACK_TITLES.get(row.attack, row.attack), "finding": row.finding, "records": row.size_}
-        for row in counts.rename(columns={"size": "size_"}).itertuples()
+        {"attack": ATTACK_TITLES.get(attack, attack), "finding": finding, "records": len(group)}
+        for (attack, finding), group in found.groupby(["attack", "finding"], sort=False)
     ]
     columns = ["attack", "finding", "records"]
     return Table(
@@ -280,7 +279,7 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "") -> Table
         }
         for v in judge_claims(records, prefix)
     ]
-    caption = f"Verdicts, computed from the records of profile `{profile}`." if profile else "Verdicts, computed."
+    caption = f"Verdicts, computed from the records of {f'profile `{profile}`' if profile else 'this run'}."
     return Table(pd.DataFrame(rows), caption, f"verdicts-{prefix}{profile and '-' + profile}")
 
 
@@ -300,21 +299,23 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     """Prose with numbers: each ``{name}`` in the text becomes the accuracy that ``where[name]`` selects.
 
     A selection gives values of columns of ``prlib.verdict.measured``; of several the last epoch's is told, and of these
-    that of most images. Numbers are linked to their records; what was not measured is said to be so.
+    that of most images. Numbers are linked to their records. A sentence with a number that was not measured is left
+    out: what it concludes has nothing to rest on.
     """
     cells = measured(records).sort_values(["epochs", "n_test"], ascending=False, kind="stable")
     told = {}
     for name, columns in where.items():
         found = cells[(cells[list(columns)] == pd.Series(columns)).all(axis=1)]
-        told[name] = (
-            f"[{found.ours.iloc[0].value:.3f}](record:{found.record.iloc[0]})" if len(found) else "(not measured)"
-        )
-    return Markdown(text.format(**told))
+        if len(found):
+            told[name] = f"[{found.ours.iloc[0].value:.3f}](record:{found.record.iloc[0]})"
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", text)
+    kept = [s.format(**told) for s in sentences if set(re.findall(r"{(\w+)}", s)) <= set(told)]
+    return Markdown(" ".join(kept))
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
     """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning."""
-    lines = [f"- {v.claim['claim']} {_mark(v.supported)}" for v in judge_claims(records, prefix)]
+    lines = [f"- {v.claim['claim']} {_mark(v.supported)} {_evidence(v)}" for v in judge_claims(records, prefix)]
     return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
 
 

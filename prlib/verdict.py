@@ -203,20 +203,23 @@ def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
 def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
 
-    Columns: dataset, check, evidence, outcome. An outcome is "passed", or "failed" if a difference points the wrong way
-    by more than chance; what was not measured has no row.
+    Columns: dataset, check, evidence (Markdown), outcome. An outcome is "passed", or "failed" if a difference points
+    the wrong way by more than chance; what was not measured has no row.
     """
     cells = measured(records).query("case == 'adaptive' and phase == 'both'")
     rows = []
     for (dataset, _), found in cells.groupby(["dataset", "defense"], sort=False):
         ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
+        linked = {
+            (row.attack, row.n_test): f"[{row.ours.value:.3f}](record:{row.record})" for row in found.itertuples()
+        }
         for check, weak, strong in _expectations(list(ours)):
             failed = ours[strong].minus(ours[weak]).low > 0
-            evidence = f"{weak[0]} {ours[weak].value:.3f}, {strong[0]} {ours[strong].value:.3f}"
+            evidence = f"{weak[0]} {linked[weak]}, {strong[0]} {linked[strong]}"
             rows.append([dataset, check, evidence, "failed" if failed else "passed"])
-        for (attack, _), accuracy in ours.items():
+        for (attack, n), accuracy in ours.items():
             if attack == "strongest@1":
-                evidence = f"accuracy {accuracy.value:.3f} at ε = 1; chance is 0.1"
+                evidence = f"accuracy {linked[attack, n]} at ε = 1; chance is 0.1"
                 outcome = "passed" if accuracy.low <= 0.1 else "failed"
                 rows.append([dataset, "an unbounded attack wins", evidence, outcome])
     for record in records:

@@ -216,6 +216,8 @@ def test_draws_differ_and_choices_change_what_is_shown(page: Page, problems: lis
     page.wait_for_function(
         "one => document.querySelector('.redrawn canvas').toDataURL() !== one", arg=one, timeout=10_000
     )
+    page.locator("[name=redraws]").uncheck()  # nothing is left to draw on
+    expect(page.locator(".says")).to_have_attribute("aria-live", "polite")
     assert problems == []
 
 

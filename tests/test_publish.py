@@ -203,6 +203,9 @@ def test_workflows_call_make(path):
 def test_workflows_check_build_and_publish_every_week_and_on_every_push():
     jobs = {name: job for path in WORKFLOWS for name, job in yaml.safe_load(path.read_text())["jobs"].items()}
     runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    triggers = {path.stem: yaml.safe_load(path.read_text())[True] for path in WORKFLOWS}  # YAML takes "on" for true
+    assert triggers["weekly"]["schedule"] and triggers["site"]["push"] == {"branches": ["main"]}
+    assert "pull_request" in triggers["site"]
     assert [run for run in ("make lint", "make test", "make book", "make pdf") if run not in runs["build"]] == []
     assert runs["audit"] == ["make audit"] and runs["links"] == ["make links"]
     assert jobs["deploy"]["permissions"] == {"pages": "write", "id-token": "write"}

@@ -57,6 +57,8 @@ def mend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree
     body = re.sub(r'style="width: (\d+)px; height: (\d+)px;"', r'width="\1" height="\2"', body)
     # An equation that scrolls must be reachable by keyboard.
     body = body.replace('<div class="math ', '<div tabindex="0" class="math ')
+    # On a phone a chart keeps its size and scrolls.
+    body = re.sub(r'<figure (?=[^>]*>\s*<img[^>]* class="chart")', '<figure tabindex="0" ', body)
     # The parameters of a signature are a list of definitions without terms.
     body = re.sub(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>", _signature, body)
     # A list may hold nothing but list items, and a citation is none.

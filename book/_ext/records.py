@@ -54,7 +54,10 @@ def title(record: Record) -> str:
     """What was measured, in words."""
     e = record.experiment
     attacks = ", ".join(ATTACK_TITLES.get(a.name, a.name).replace("*", "") for a in e.attacks) or "clean images"
-    return f"{DATASETS[e.training.dataset].title}, trained with {e.training.defence.name}: {attacks}"
+    how = (
+        f"trained with {e.training.defence.name}" if e.training.defence.name != "none" else "trained without a defence"
+    )
+    return f"{DATASETS[e.training.dataset].title}, {how}: {attacks}"
 
 
 def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

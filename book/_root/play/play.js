@@ -49,7 +49,7 @@ worker.onmessage = ({ data }) => {
     element(".loading").textContent = "";
     element(".failed").textContent = data.error ? `The network could not be loaded: ${data.error}.` : "";
     if (!data.error) show(data);
-    if (data.done && fields.keep.checked) setTimeout(again, 300);
+    if (data.done && keeps()) setTimeout(again, 300);
   }
 };
 worker.onerror = () => worker.onmessage({ data: { id, error: "its worker does not start" } });
@@ -106,6 +106,11 @@ function again() {
   ask();
 }
 
+/** Whether to draw on and on; a box that has no effect is disabled, not cleared. */
+function keeps() {
+  return fields.keep.checked && !fields.keep.disabled;
+}
+
 /** Make outputs and what can be changed follow from the choices, then ask. */
 function follow() {
   for (const [name, places] of Object.entries({ epsilon: 2, steps: 0, lower: 3, upper: 3 })) {
@@ -115,7 +120,7 @@ function follow() {
   const enabled = { epsilon: attacked, steps: fields.attack.value === "BIM", knows: attacked && redrawn };
   for (const name of ["lower", "upper", "again", "keep"]) enabled[name] = redrawn;
   for (const [name, on] of Object.entries(enabled)) fields[name].disabled = !on;
-  element(".says").setAttribute("aria-live", fields.keep.checked ? "off" : "polite");
+  element(".says").setAttribute("aria-live", keeps() ? "off" : "polite");
   ask();
 }
 
