@@ -141,12 +141,12 @@ def paper_and_ours(
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
     cells = compare(records, **where).sort_values("epochs", kind="stable")
     aside = parameters.custom or parameters.profile not in COMMITTED
+    attacked = bool((cells.attack != "").any())
     published = compare(committed("published") if aside else [], **where)
     cells["published"], cells["published_record"] = published.ours, published.record
     shown = cells.ours.notna() | cells.published.notna()
     left_out = 0 if not shown.any() else int((~shown).sum())
     cells = cells[shown] if shown.any() else cells
-    attacked = bool((cells.attack != "").any())
     rows = [
         {
             "epochs": f"{cell.epochs:,}",
