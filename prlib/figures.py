@@ -211,7 +211,13 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[st
         cells: as ``prlib.verdict.measured`` gives them.
         table: the paper's table (2 or 5) whose numbers are drawn beside them.
         labels: what the line of each phase is called.
+
+    Raises:
+        ValueError: two accuracies for one point of a line.
     """
+    cells = cells[cells.attack == ""]
+    if cells.duplicated(["dataset", "phase", "epochs"]).any():
+        raise ValueError(f"cells must be of one defence (and none); got {', '.join(dict.fromkeys(cells.defense))}")
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
     rows = -(-len(datasets) // 2)
@@ -245,6 +251,8 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[st
         ax.set_ylabel("accuracy")
     if len(datasets) % 2:
         axes[-1, -1].remove()
+        axes[max(rows - 2, 0), -1].tick_params(labelbottom=True)
+        axes[max(rows - 2, 0), -1].set_xlabel("epochs (log scale)")
     filled = Line2D([], [], color="black", marker="o", label="filled: ours")
     hollow = Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
     figure.legend(handles=[filled, hollow], loc="outside lower center", ncols=2)
