@@ -31,7 +31,7 @@ def outputs(cells):
 def test_every_chapter_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = {Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]}
-    assert set(CHAPTERS) <= listed
+    assert set(CHAPTERS) <= listed | {Path(toc["root"]).name}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -41,10 +41,9 @@ def test_parameters_are_flat_commented_literals_and_checked_next(name):
     assert "parameters" in code[0].metadata.tags
     tree = ast.parse(code[0].source)
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body}
-    assert list(values) == [
-        *("profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "recompute"),
-    ]
-    assert set(values) == {field.name for field in fields(Parameters)}
+    known = ["profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "recompute"]
+    assert list(values) == (known[:1] if name == "index" else known)  # the front page shows the published records
+    assert set(known) == {field.name for field in fields(Parameters)}
     assert all("  # " in line for line in code[0].source.splitlines())
     assert "report.start(globals())" in code[1].source
 
@@ -71,12 +70,12 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch
 
 def test_a_chapter_shows_what_was_measured_in_its_run(chapters):
     text = "\n".join(outputs(notebook(chapters, "question1").cells))
-    assert "custom · 130/20 images · 1 epochs" not in text  # the paper has no row of one epoch to compare with
+    assert "custom · 130/20 images" not in text  # the paper has no row of one epoch to compare with
     records = list((chapters / "results" / "custom" / "records").glob("*.json"))
     assert all(f"`{path.stem}`" in text for path in records if "-none-s0-e1-clean" in path.name)
     assert records and all(json.loads(path.read_text())["experiment"]["n_test"] <= 20 for path in records)
     attacked = "\n".join(outputs(notebook(chapters, "question2").cells))
-    assert "custom · 130/20 images · 1 epochs" in attacked
+    assert "custom · 130/20 images" in attacked
 
 
 def test_the_verdict_page_lists_every_claim(chapters):
