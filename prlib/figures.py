@@ -44,6 +44,7 @@ LABELS = {
     "test": "redrawn at test time",
     "both": "redrawn in both",
 }
+"""What each of Table 2's columns is called in a figure."""
 
 NOISE_LABELS = {
     phase: label.replace("redrawing", "noise").replace("redrawn", "noise") for phase, label in LABELS.items()

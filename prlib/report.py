@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from prlib import figures
 from prlib.cases import Estimate
 from prlib.data import DATASETS, load
-from prlib.experiment import Experiment, Record
+from prlib.experiment import Experiment, Record, Store
 from prlib.model import PaperCNN
-from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe
+from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe, repository_results
 from prlib.run import check_device, forget, run
 from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured, worst_cases
 
@@ -125,8 +125,8 @@ def note(text: str) -> Markdown:
 
 def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool | None = False) -> list[Record]:
     """The current records of a profile that is part of the repository, as far as they have been measured."""
-    parameters = Parameters(profile=profile)
-    stored = [parameters.store.load(e) for e in _wanted(parameters, trained_with, adaptive)]
+    store = Store(repository_results() / profile)
+    stored = [store.load(e) for e in _wanted(Parameters(profile=profile), trained_with, adaptive)]
     return [r for r in stored if r is not None and not r.stale]
 
 

@@ -84,7 +84,7 @@ def test_the_verdict_page_lists_every_claim(chapters):
 
     assert all(claim["claim"] in text for claim in paper.claims())
     words = re.findall(r"\[(yes|partly|no|open|not testable)\]\{\.verdict \.[a-z-]+\}", text)
-    assert len(words) >= 2 * len(paper.claims())
+    assert len(words) >= sum(2 if "cells" in claim else 1 for claim in paper.claims())
 
 
 def test_the_workflow_plans_one_job_for_each_training(tmp_path):

@@ -197,7 +197,7 @@ def test_page_is_light_calm_and_accessible(tab: Page, problems: list[str], page:
     tab.emulate_media(color_scheme=mode)
     tab.add_init_script(OBSERVE_SHIFTS)
     tab.goto(page, wait_until="networkidle")
-    weight = sum(len(gzip.compress(r.body())) for url, r in bodies.items() if not url.endswith(".safetensors"))
+    weight = sum(len(gzip.compress(r.body())) for url, r in list(bodies.items()) if not url.endswith(".safetensors"))
     if weight > WEIGHT:
         problems.append(f"weighs {weight:,} bytes")
     if (shift := tab.evaluate("window.shift")) > SHIFT:

@@ -160,9 +160,13 @@ def check_names(names: Mapping[str, Any]) -> None:
 
 def results_folder() -> Path:
     """Where stores are: $PRLIB_RESULTS, or results/ of the repository (of the working folder where there is none)."""
+    return Path(os.environ.get("PRLIB_RESULTS") or repository_results())
+
+
+def repository_results() -> Path:
+    """The repository's results/, where committed records are; the working folder's where there is no repository."""
     repository = Path(__file__).parents[2]
-    home = repository if (repository / "pyproject.toml").exists() else Path()
-    return Path(os.environ.get("PRLIB_RESULTS") or home / "results")
+    return (repository if (repository / "pyproject.toml").exists() else Path()) / "results"
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:
