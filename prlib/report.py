@@ -21,7 +21,7 @@ from prlib.experiment import Experiment, Record, Store
 from prlib.model import PaperCNN
 from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe, repository_results
 from prlib.run import check_device, forget, run
-from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, measured, worst_cases
+from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, linked, measured, worst_cases
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Where the image is redrawn in each of Table 2's columns."""
@@ -307,7 +307,7 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     for name, columns in where.items():
         found = cells[(cells[list(columns)] == pd.Series(columns)).all(axis=1)]
         if len(found):
-            told[name] = f"[{found.ours.iloc[0].value:.3f}](record:{found.record.iloc[0]})"
+            told[name] = linked(found.ours.iloc[0], found.record.iloc[0], 3)
     sentences = re.split(r"(?<=\.) (?=[A-Z])", text)
     kept = [s.format(**told) for s in sentences if set(re.findall(r"{(\w+)}", s)) <= set(told)]
     return Markdown(" ".join(kept))
@@ -446,7 +446,7 @@ def number(ours: Estimate | None, record: str, interval: bool = True) -> str:
     """An accuracy of ours, linked to its record's page, with its 95% interval; a dash if it was not measured."""
     if ours is None:
         return "–"
-    return f"[{ours.value:.4f}](record:{record})" + (f" [{ours.low:.3f}, {ours.high:.3f}]" if interval else "")
+    return linked(ours, record) + (f" [{ours.low:.3f}, {ours.high:.3f}]" if interval else "")
 
 
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:

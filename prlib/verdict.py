@@ -200,6 +200,11 @@ def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "defense", "phase", "epochs", "n_test", *names], dtype=object)
 
 
+def linked(accuracy: Estimate, record: str, digits: int = 4) -> str:
+    """An accuracy as Markdown, linked to its record's page."""
+    return f"[{accuracy.value:.{digits}f}](record:{record})"
+
+
 def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
 
@@ -210,16 +215,14 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for (dataset, _), found in cells.groupby(["dataset", "defense"], sort=False):
         ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
-        linked = {
-            (row.attack, row.n_test): f"[{row.ours.value:.3f}](record:{row.record})" for row in found.itertuples()
-        }
+        shown = {(row.attack, row.n_test): linked(row.ours, row.record, 3) for row in found.itertuples()}
         for check, weak, strong in _expectations(list(ours)):
             failed = ours[strong].minus(ours[weak]).low > 0
-            evidence = f"{weak[0]} {linked[weak]}, {strong[0]} {linked[strong]}"
+            evidence = f"{weak[0]} {shown[weak]}, {strong[0]} {shown[strong]}"
             rows.append([dataset, check, evidence, "failed" if failed else "passed"])
         for (attack, n), accuracy in ours.items():
             if attack == "strongest@1":
-                evidence = f"accuracy {linked[attack, n]} at ε = 1; chance is 0.1"
+                evidence = f"accuracy {shown[attack, n]} at ε = 1; chance is 0.1"
                 outcome = "passed" if accuracy.low <= 0.1 else "failed"
                 rows.append([dataset, "an unbounded attack wins", evidence, outcome])
     for record in records:
