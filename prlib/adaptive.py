@@ -15,9 +15,18 @@ from typing import Any
 import torch
 import torchattacks
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from prlib.attacks import _by_batch, _check, _defended, _per_image, pgd, robust_probability, straight_through
+from prlib.attacks import (
+    LOSSES,
+    _by_batch,
+    _check,
+    _check_loss,
+    _defended,
+    _per_image,
+    pgd,
+    robust_probability,
+    straight_through,
+)
 from prlib.data import Transform
 from prlib.redraw import PixelRedraw, Quantised, _rounded_down
 
@@ -221,18 +230,21 @@ def crossing(
     generator: torch.Generator,
     steps: int = 20,
     draws: int = 10,
+    loss: str = "cross-entropy",
     batch_size: int = 128,
 ) -> Tensor:
     """Threshold crossing: move only pixels that can change cell, as far as it takes; our own attack.
 
     Every step estimates the gradient of the expected loss over ``draws`` redrawn images, finds for each pixel the
     reachable cell whose mean value gains most to first order, and moves the share of pixels that gain most: at first
-    all, half as many whenever the expected loss (on draws shared by both images) does not rise.
+    all, half as many whenever the expected loss (on draws shared by both images) does not rise. ``loss`` is as for
+    ``attacks.pgd``.
 
     Raises:
         ValueError: the defence is neither a redraw nor a quantised one, or its pixels depend.
     """
     _check(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
+    _check_loss(loss)
     stairs = Staircase.of(_redraw(defence))
     assert defence is not None  # or _redraw would have raised
 
@@ -246,18 +258,18 @@ def crossing(
             return defence(stairs.image(cells, clean).repeat(draws, 1, 1, 1), generator)
 
         def expected_loss(images: Tensor) -> Tensor:
-            return cross_entropy(model(images), repeated, reduction="none").view(draws, -1).mean(0)
+            return LOSSES[loss](model(images), repeated).view(draws, -1).mean(0)
 
         for _ in range(steps):
             state = generator.get_state()
             seen = redrawn(cells).requires_grad_()
-            loss = expected_loss(seen)
-            gradient = torch.autograd.grad(loss.sum(), seen)[0].view(draws, *clean.shape).sum(0)
+            before = expected_loss(seen)
+            gradient = torch.autograd.grad(before.sum(), seen)[0].view(draws, *clean.shape).sum(0)
             wanted = torch.where(gradient > 0, most, least)
             moved = torch.where(_largest(gradient * (mean[wanted] - mean[cells]), share), wanted, cells)
             generator.set_state(state)
             with torch.no_grad():
-                better = expected_loss(redrawn(moved)) > loss
+                better = expected_loss(redrawn(moved)) > before
             cells = torch.where(_per_image(better), moved, cells)
             share = torch.where(better, share, share / 2)
         return stairs.image(cells, clean)

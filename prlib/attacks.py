@@ -122,8 +122,7 @@ def pgd(
     """
     _check(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
     _check(images, labels, restarts=restarts, draws=draws)
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+    _check_loss(loss)
     defended = _defended(model, preprocess, generator)
 
     def mean_logits(inputs: Tensor) -> Tensor:
@@ -388,10 +387,15 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross-entropy": partial(cross_entropy, reduction="none"),
     "margin": lambda logits, labels: -_margin(logits, labels),
 }
-"""What ``pgd`` can climb, each a function of logits N×K and labels N that gives every image a loss.
+"""What attacks that know the label can climb, each a function of logits N×K and labels N that gives an image a loss.
 
 :meta hide-value:
 """
+
+
+def _check_loss(loss: str) -> None:
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
 
 
 def _clip(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:

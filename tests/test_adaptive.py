@@ -9,7 +9,7 @@ from scipy import stats
 from torch import nn
 
 from prlib.adaptive import Staircase, auto, crossing, eot_pgd, guaranteed, soft_mean, square, strongest, transfer
-from prlib.attacks import robust_probability
+from prlib.attacks import LOSSES, robust_probability
 from prlib.cases import judge
 from prlib.data import load
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
@@ -148,16 +148,19 @@ class Linear(nn.Module):
         return torch.stack([score, -score], 1)
 
 
+losses = pytest.mark.parametrize("loss", LOSSES)
+
+
+@losses
 @both
-def test_crossing_finds_the_best_cells_of_a_linear_classifier(redraw):
+def test_crossing_finds_the_best_cells_of_a_linear_classifier(redraw, loss):
     """The expected margin is a sum over pixels, so the best attack takes for each the best reachable cell."""
     stairs, clean = Staircase.of(redraw), images(n=6, side=3)
     weight = torch.randn(9, generator=seeded(5))
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     for epsilon in (0.05, 0.3):
-        adversarial = crossing(
-            Linear(weight), clean, labels, epsilon=epsilon, defence=redraw, generator=seeded(), draws=64
-        )
+        call = {"epsilon": epsilon, "defence": redraw, "generator": seeded(), "draws": 64, "loss": loss}
+        adversarial = crossing(Linear(weight), clean, labels, **call)
         low, high = (c.flatten(1) for c in stairs.reach(clean, epsilon))
         found = stairs.mean[stairs.cells(adversarial)].flatten(1)
         for i in range(len(clean)):
@@ -168,7 +171,8 @@ def test_crossing_finds_the_best_cells_of_a_linear_classifier(redraw):
         assert (adversarial - clean).abs().max() <= epsilon + 1e-6
 
 
-def test_crossing_finds_the_worst_set_of_a_nonlinear_network():
+@losses
+def test_crossing_finds_the_worst_set_of_a_nonlinear_network(loss):
     """All 2^8 sets of changed colours of an 8-pixel image: crossing comes within 0.02 of the worst expected loss."""
     clean = torch.tensor([0.3, 0.4, 0.6, 0.66, 0.33, 0.38, 0.61, 0.65]).view(1, 1, 2, 4)
     torch.manual_seed(4)
@@ -179,11 +183,11 @@ def test_crossing_finds_the_worst_set_of_a_nonlinear_network():
 
     def expected(cells, n=4000):
         redrawn = ONE(stairs.image(cells, clean).expand(n, -1, -1, -1), seeded(9))
-        return nn.functional.cross_entropy(net(redrawn), label.expand(n)).item()
+        return LOSSES[loss](net(redrawn), label.expand(n)).mean().item()
 
     sets = torch.cartesian_prod(*[torch.tensor([0, 1])] * 8).view(-1, 1, 1, 2, 4)
     worst = max(expected(low + chosen) for chosen in sets)
-    found = crossing(net, clean, label, epsilon=0.08, defence=ONE, generator=seeded(), draws=100)
+    found = crossing(net, clean, label, epsilon=0.08, defence=ONE, generator=seeded(), draws=100, loss=loss)
     assert expected(stairs.cells(found)) > worst - 0.02
     assert worst - expected(stairs.cells(clean)) > 0.1  # there was something to find
 
@@ -280,6 +284,8 @@ def test_no_defence_is_attacked_as_it_is(name):
 def test_what_needs_a_redraw_says_so():
     model, clean = TwoPixels(), torch.rand(2, 1, 1, 2)
     call = {"epsilon": 0.1, "defence": GaussianNoise(), "generator": seeded()}
+    with pytest.raises(ValueError, match="loss must be one of cross-entropy, margin; got 'hinge'"):
+        crossing(model, clean, torch.zeros(2, dtype=torch.int64), loss="hinge", **call)
     with pytest.raises(ValueError, match="GaussianNoise"):
         crossing(model, clean, torch.zeros(2, dtype=torch.int64), **call)
     with pytest.raises(ValueError, match="GaussianNoise"):
