@@ -40,7 +40,7 @@ def _seconds(experiments: list[Experiment]) -> float:
     longest: dict[Training, int] = {}
     for e in experiments:
         longest[e.training] = max(longest.get(e.training, 0), *e.epochs)
-    training = sum(rates[_shape(t)] * t.n_train * epochs * _passes(t) for t, epochs in longest.items())
+    training = sum(rates[_shape(t)] * t.n_train * epochs * t.gradients for t, epochs in longest.items())
     return training + sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
 
 
@@ -49,11 +49,6 @@ def _images_judged(e: Experiment) -> float:
     gradients = sum(_gradients(dict(a.options)) for a in e.attacks)
     runs = len({"C" if case == "C" else "A or B" for case in e.cases})
     return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
-
-
-def _passes(training: Training) -> int:
-    """How often a training step computes a gradient: adversarial training attacks each batch first."""
-    return 1 + (dict(training.defence.options)["steps"] if training.defence.kind == "adversarial" else 0)
 
 
 def _gradients(options: dict[str, Any]) -> float:

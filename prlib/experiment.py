@@ -144,6 +144,11 @@ class Training:
         """Readable name of its folder of weights; the version keeps weights of older code from being judged as new."""
         return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{WEIGHTS}-{key(self)}"
 
+    @property
+    def gradients(self) -> int:
+        """How often a step computes a gradient: adversarial training attacks each batch before it learns from it."""
+        return 1 + (dict(self.defence.options)["steps"] if self.defence.kind == "adversarial" else 0)
+
 
 @dataclass(frozen=True)
 class Experiment:

@@ -227,10 +227,8 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
 def rivals(records: Iterable[Record]) -> Table:
     """Defences side by side: clean, under the paper's attacks, under the strongest that know the defence, and cost."""
     records = list(records)
-    seconds = {
-        (r.experiment.training.dataset, r.experiment.training.defence.name): r.provenance["seconds"]["training"]
-        for r in records
-    }
+    # Not seconds, which would compare machines: a defence used at test time alone is put before a plain training.
+    gradients = {r.experiment.training.defence.name: r.experiment.training.gradients for r in records}
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
@@ -241,14 +239,15 @@ def rivals(records: Iterable[Record]) -> Table:
             "attacks that know [95% interval]": number(cell.adaptive, cell.adaptive_record),
             "images": f"{cell.n_test:,}",
             "epochs": cell.epochs,
-            "training, s": "" if cell.phase == "test" else f"{seconds[cell.dataset, cell.defense]:,.0f}",
+            "gradients": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defense]),
         }
         for cell in worst_cases(records).itertuples()
     ]
     caption = (
         "Each network before an attacker: accuracy on clean test images, under the worst of the paper's FGSM, BIM and "
         "MIM (in case A if it is redrawn at test time, else in case B), and under the strongest attack per image of "
-        "those that know the defence and the label, with how many images met it."
+        "those that know the defence and the label, with how many images met it. Training cost its epochs, and as many "
+        "gradients for each training image as the last column says."
     )
     return Table(pd.DataFrame(rows), caption, "rivals")
 
