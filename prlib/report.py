@@ -21,7 +21,19 @@ from prlib.experiment import Experiment, Record, Store
 from prlib.model import PaperCNN
 from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe, repository_results
 from prlib.run import check_device, forget, run
-from prlib.verdict import COLUMNS, Verdict, checks, compare, judge_claims, linked, measured, worst_cases
+from prlib.verdict import (
+    COLUMNS,
+    MORE,
+    Verdict,
+    ablations,
+    checks,
+    compare,
+    judge_claims,
+    linked,
+    measured,
+    reasons,
+    worst_cases,
+)
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Where the image is redrawn in each of Table 2's columns."""
@@ -49,7 +61,14 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
     "auto": "AutoAttack, random version",
     "strongest": "**the strongest, per image**",
 }
-"""What tables call each attack."""
+"""What tables call each attack; ``attack_title`` knows their variants, too."""
+
+
+def attack_title(name: str) -> str:
+    """What tables call an attack; a variant such as "eot-pgd-30-draws" is called by what differs."""
+    if varied := re.fullmatch(r"(.+)-(\d+)-(\w+)", name):
+        return f"{attack_title(varied[1])}, {varied[2]} {varied[3]}"
+    return ATTACK_TITLES.get(name, name)
 
 
 class Table:
@@ -193,7 +212,7 @@ def distances(records: Iterable[Record], parameters: Parameters) -> Table:
         {
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defense,
-            "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
+            "attack": attack_title(cell.attack),
             "case": cell.case,
             "L0": f"{cell.l0:,.0f}",
             "L2": f"{cell.l2:.2f}",
@@ -213,7 +232,7 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defense,
             "redrawn in": PHASE_TITLES.get(cell.phase, ""),
-            "attack": ATTACK_TITLES.get(cell.attack, cell.attack),
+            "attack": attack_title(cell.attack),
             "case": cell.case.replace("adaptive", ""),
             "accuracy [95% interval]": number(cell.ours, cell.record),
             "measured": badge(parameters, cell),
@@ -222,6 +241,29 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
     ]
     frame = pd.DataFrame(rows)
     return Table(frame.loc[:, (frame != "").any()] if rows else frame, caption, name)
+
+
+def convergence(cells: pd.DataFrame) -> Table:
+    """Attacks that know the defence, and the same with more of something (``prlib.verdict.MORE``)."""
+    found = {(cell.dataset, cell.attack, cell.n_test): cell for cell in cells.itertuples()}
+    rows = []
+    for (dataset, attack, n), less in found.items():
+        for more in (found.get((dataset, more, n)) for less_, more in MORE if less_ == attack):
+            if more is not None:
+                difference = more.ours.minus(less.ours)
+                rows.append(
+                    {
+                        "dataset": DATASETS[dataset].title,
+                        "attack": attack_title(attack),
+                        "accuracy": number(less.ours, less.record, interval=False),
+                        "with more": attack_title(more.attack),
+                        "accuracy with more": number(more.ours, more.record, interval=False),
+                        "difference [95% interval]": signed(difference),
+                        "images": f"{n:,}",
+                    }
+                )
+    caption = "Does more of it help the attacker? Negative differences say that it does."
+    return Table(pd.DataFrame(rows), caption, "convergence")
 
 
 def rivals(records: Iterable[Record]) -> Table:
@@ -252,11 +294,44 @@ def rivals(records: Iterable[Record]) -> Table:
     return Table(pd.DataFrame(rows), caption, "rivals")
 
 
+def explained(tables: Sequence[int]) -> Table:
+    """Published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
+    ablated = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
+    rows = [
+        {
+            "cell": ", ".join(
+                text
+                for text in (
+                    DATASETS[cell.dataset].title,
+                    cell.defense,
+                    PHASE_TITLES.get(cell.phase, ""),
+                    attack_title(cell.attack),
+                    f"case {cell.case}" if cell.case else "",
+                )
+                if text
+            ),
+            "paper": f"{cell.accuracy:.4f}",
+            "ours": number(cell.ours, cell.record, interval=False),
+            "other reading": f"**{cell.id}** `{cell.variant}`" if cell.id else "none measured",
+            "changes ours by [95% interval]": _effect(cell) if cell.id else "",
+            "explains it?": _mark(cell.explains) if cell.id else "",
+        }
+        for cell in reasons(committed("published"), ablated, table=tables)
+        .drop_duplicates([*COLUMNS, "variant"])
+        .itertuples()
+    ]
+    caption = (
+        "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
+        "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer."
+    )
+    return Table(pd.DataFrame(rows), caption, f"explained-{tables[0]}")
+
+
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
     """What ``prlib.verdict.checks`` finds suspicious about the numbers, by finding."""
     found = checks(records)
     rows = [
-        {"attack": ATTACK_TITLES.get(attack, attack), "finding": finding, "records": len(group)}
+        {"attack": attack_title(attack), "finding": finding, "records": len(group)}
         for (attack, finding), group in found.groupby(["attack", "finding"], sort=False)
     ]
     columns = ["attack", "finding", "records"]
@@ -450,6 +525,11 @@ def number(ours: Estimate | None, record: str, interval: bool = True) -> str:
     return linked(ours, record) + (f" [{ours.low:.3f}, {ours.high:.3f}]" if interval else "")
 
 
+def signed(difference: Estimate) -> str:
+    """A difference of accuracies with its 95% interval."""
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
+
+
 def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
     """The exact command that runs this chapter again with the same parameters."""
     default, options = Parameters(), []
@@ -525,7 +605,11 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _attacked(cell: Any) -> dict[str, str]:
-    return {"attack": ATTACK_TITLES.get(cell.attack, ""), "case": cell.case}
+    return {"attack": attack_title(cell.attack), "case": cell.case}
+
+
+def _effect(cell: Any) -> str:
+    return f"[{signed(cell.effect)}](record:{cell.effect_record}) ({cell.effect_n_train:,} training images)"
 
 
 def _difference(cell: Any) -> str:

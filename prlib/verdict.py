@@ -166,6 +166,45 @@ def ablations(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The paper's numbers that ours do not agree with, and whether the other reading of a choice explains it.
+
+    A row a number and reading, or one with None where no reading was measured. Columns: those of ``compare``, and of
+    ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
+    effect_n_train, and explains: "yes" if ours changed so would agree, "partly" if it would come nearer by more than
+    chance, else "no". ``where`` is as for ``compare``.
+    """
+    cells = compare(records, **where)
+    cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
+    rows = []
+    for cell in cells.to_dict("records"):
+        found = [row for row in ablated.to_dict("records") if _base(row) == tuple(cell[name] for name in COLUMNS)]
+        for row in found:
+            told = {"id": row["id"], "variant": row["variant"], "effect": row["difference"]}
+            told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}
+            rows.append(cell | told | {"explains": _explains(cell, row["difference"])})
+        if not found:
+            rows.append(
+                cell | dict.fromkeys(["id", "variant", "effect", "effect_record", "effect_n_train", "explains"])
+            )
+    return pd.DataFrame(rows)
+
+
+def _base(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The cell that an ablation's row is a variant of, by ``COLUMNS``."""
+    return tuple(row["base"] if row[name] == row["variant"] else row[name] for name in COLUMNS)
+
+
+def _explains(cell: Mapping[str, Any], effect: Estimate) -> str:
+    gap = cell["accuracy"] - cell["ours"].value
+    changed = Estimate(*(value + effect.value for value in cell["ours"]))
+    if effect.low <= 0 <= effect.high:
+        return "no"
+    if _agrees(changed, cell["accuracy"], cell["case"]):
+        return "yes"
+    return "partly" if abs(gap - effect.value) < abs(gap) else "no"
+
+
 PAPERS_CASE = {"none": "B", "train": "B", "both": "A"}
 """The case in which the paper's attackers meet a network that is redrawn there (none is redrawn at test time alone)."""
 

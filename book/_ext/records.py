@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from prlib.cases import wilson
 from prlib.data import DATASETS
 from prlib.experiment import Record, read_record, to_json
-from prlib.report import ATTACK_TITLES, recompute_command
+from prlib.report import attack_title, recompute_command
 
 Page = tuple[str, dict[str, Any], str]
 
@@ -53,7 +53,7 @@ def context(record: Record) -> dict[str, Any]:
 def title(record: Record) -> str:
     """What was measured, in words."""
     e = record.experiment
-    attacks = ", ".join(ATTACK_TITLES.get(a.name, a.name).replace("*", "") for a in e.attacks) or "clean images"
+    attacks = ", ".join(attack_title(a.name).replace("*", "") for a in e.attacks) or "clean images"
     how = (
         f"trained with {e.training.defence.name}" if e.training.defence.name != "none" else "trained without a defence"
     )
