@@ -294,37 +294,36 @@ def rivals(records: Iterable[Record]) -> Table:
     return Table(pd.DataFrame(rows), caption, "rivals")
 
 
-def explained(tables: Sequence[int]) -> Table:
-    """Published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
+def explained(table: int) -> Table:
+    """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
     ablated = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
-    rows = [
-        {
-            "cell": ", ".join(
-                text
-                for text in (
-                    DATASETS[cell.dataset].title,
-                    cell.defense,
-                    PHASE_TITLES.get(cell.phase, ""),
-                    attack_title(cell.attack),
-                    f"case {cell.case}" if cell.case else "",
-                )
-                if text
-            ),
+    rows = []
+    for cell in reasons(committed("published"), ablated, table=table).itertuples():
+        case = f"case {cell.case}" if cell.case else ""
+        words = [
+            DATASETS[cell.dataset].title,
+            cell.defense,
+            PHASE_TITLES.get(cell.phase),
+            attack_title(cell.attack),
+            case,
+        ]
+        row = {
+            "cell": ", ".join(filter(None, words)),
             "paper": f"{cell.accuracy:.4f}",
             "ours": number(cell.ours, cell.record, interval=False),
-            "other reading": f"**{cell.id}** `{cell.variant}`" if cell.id else "none measured",
-            "changes ours by [95% interval]": _effect(cell) if cell.id else "",
-            "explains it?": _mark(cell.explains) if cell.id else "",
+            "other reading": "none measured",
         }
-        for cell in reasons(committed("published"), ablated, table=tables)
-        .drop_duplicates([*COLUMNS, "variant"])
-        .itertuples()
-    ]
+        if cell.id:
+            row["other reading"] = f"**{cell.id}** `{cell.variant}`"
+            row["changes ours by [95% interval]"] = signed(cell.effect)
+            row["explains it?"] = _mark(cell.explains)
+            row["measured"] = f"[{cell.effect_n_train:,} training images](record:{cell.effect_record}){{.badge}}"
+        rows.append(row)
     caption = (
         "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
         "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer."
     )
-    return Table(pd.DataFrame(rows), caption, f"explained-{tables[0]}")
+    return Table(pd.DataFrame(rows).fillna(""), caption, f"explained-{table}")
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
@@ -606,10 +605,6 @@ def _is_numeric(column: pd.Series) -> bool:
 
 def _attacked(cell: Any) -> dict[str, str]:
     return {"attack": attack_title(cell.attack), "case": cell.case}
-
-
-def _effect(cell: Any) -> str:
-    return f"[{signed(cell.effect)}](record:{cell.effect_record}) ({cell.effect_n_train:,} training images)"
 
 
 def _difference(cell: Any) -> str:

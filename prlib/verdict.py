@@ -169,8 +169,8 @@ def ablations(records: Iterable[Record]) -> pd.DataFrame:
 def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's numbers that ours do not agree with, and whether the other reading of a choice explains it.
 
-    A row a number and reading, or one with None where no reading was measured. Columns: those of ``compare``, and of
-    ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
+    A row a number and reading, or one with the id "" where no reading was measured. Columns: those of ``compare``, and
+    of ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
     effect_n_train, and explains: "yes" if ours changed so would agree, "partly" if it would come nearer by more than
     chance, else "no". ``where`` is as for ``compare``.
     """
@@ -184,10 +184,8 @@ def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> p
             told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}
             rows.append(cell | told | {"explains": _explains(cell, row["difference"])})
         if not found:
-            rows.append(
-                cell | dict.fromkeys(["id", "variant", "effect", "effect_record", "effect_n_train", "explains"])
-            )
-    return pd.DataFrame(rows)
+            rows.append(cell | {"id": "", "variant": ""})
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _base(row: Mapping[str, Any]) -> tuple[Any, ...]:
