@@ -142,7 +142,8 @@ class _Run:
             batch = order[min(start, n - size) :][:size]
             images = to_float(self.images[batch])
             if isinstance(self.transform, Adversary):
-                images = self.transform(self.model, images, self.labels[batch], self.generator)
+                now = self.epoch + min(1.0, (start + size) / n)
+                images = self.transform(self.model, images, self.labels[batch], self.generator, now)
             elif self.transform is not None:
                 images = self.transform(images, self.generator)
             loss = nn.functional.cross_entropy(

@@ -641,9 +641,13 @@ def test_an_adversary_starts_at_random_and_climbs_to_the_known_optimum():
     weight = model[1].weight.detach()
     for adversary in (Adversary(0.1, 0.025, 8), Adversary(0.1, 0.2, 1)):
         state = torch.get_rng_state()
-        attacked = adversary(model, images, labels, seeded())
+        attacked = adversary(model, images, labels, seeded(), 1.0)
         sign = (weight[1 - labels] - weight[labels]).sign().view_as(images)
         assert torch.allclose(attacked, images + 0.1 * sign, atol=1e-6)
         assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
+    growing = Adversary(0.1, 0.2, 1, warm_up=2)
+    for epoch, share in ((0.5, 0.25), (2.0, 1.0), (7.0, 1.0)):
+        attacked = growing(model, images, labels, seeded(), epoch)
+        assert torch.allclose(attacked, images + share * 0.1 * sign, atol=1e-6)
     small = Adversary(0.1, 0.001, 1)
-    assert not torch.equal(small(model, images, labels, seeded(1)), small(model, images, labels, seeded(2)))
+    assert not torch.equal(small(model, images, labels, seeded(1), 1.0), small(model, images, labels, seeded(2), 1.0))
