@@ -279,7 +279,7 @@ def _expectations(keys: list[tuple[str, int]]) -> Iterable[tuple[str, tuple[str,
     """Pairs of attacks (weaker, stronger), measured on as many images, with what is expected of them."""
     for attack, n in keys:
         if attack in BLACK_BOX:
-            for white in ("eot-pgd", "crossing"):
+            for white in ("eot-pgd", "crossing", "crossing-margin"):
                 if (white, n) in keys:
                     yield "black-box is not stronger than white-box", (attack, n), (white, n)
     for weak, strong in MORE:
@@ -298,9 +298,9 @@ MORE = (
     ("eot-pgd-1-draw", "eot-pgd"),
     ("eot-pgd", "eot-pgd-30-draws"),
     ("eot-pgd", "eot-pgd-3-starts"),
-    ("crossing-5-steps", "crossing"),
-    ("crossing", "crossing-40-steps"),
-    ("crossing", "crossing-30-draws"),
+    ("crossing-margin-5-steps", "crossing-margin"),
+    ("crossing-margin", "crossing-margin-40-steps"),
+    ("crossing-margin", "crossing-margin-30-draws"),
 )
 """Adaptive attacks and the same with more of something."""
 

@@ -285,7 +285,7 @@ def test_sanity_checks_pass_and_fail_as_they_should():
     bad = adaptive({"eot-pgd": 0.9, "crossing": 0.9, "strongest": 0.9, "transfer": 0.4})
     black_box = sanity([bad]).query("check == 'black-box is not stronger than white-box'")
     assert list(black_box.outcome) == ["failed"] * 2
-    ours = {"eot-pgd-10-steps": 0.6, "eot-pgd": 0.59, "crossing-5-steps": 0.3, "crossing": 0.7}
+    ours = {"eot-pgd-10-steps": 0.6, "eot-pgd": 0.59, "crossing-margin-5-steps": 0.3, "crossing-margin": 0.7}
     more = sanity([adaptive(ours)]).query("check == 'more steps, draws or starts are not weaker'")
     assert list(more.outcome) == ["passed", "failed"]
     swept = [adaptive({"strongest@0.1": 0.8}), adaptive({"strongest@0.3": 0.5}), adaptive({"strongest@1": 0.3})]
