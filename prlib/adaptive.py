@@ -4,7 +4,8 @@ Redrawing forgets all of a pixel but the cell it lies in, between which two thre
 cells, among those within ε of each pixel; everything else about a perturbation is lost.
 
 The attacks have the call shape of ``prlib.attacks``, want the labels, and take two arguments more: ``defence``, the
-preprocessor in front of the model (None if there is none), and ``generator`` of all random numbers.
+preprocessor in front of the model (None if there is none), and ``generator`` of all random numbers. An image's random
+numbers depend on its place in the batch, and Square tries one pattern on all images of a batch.
 """
 
 from collections.abc import Sequence
@@ -181,17 +182,18 @@ def auto(
 ) -> Tensor:
     """AutoAttack for random defences (Croce and Hein, 2020): APGD on two losses, 100 steps of 20 draws each.
 
-    torchattacks' APGD, of whose steps the one with the largest mean loss is kept. (Its AutoAttack takes 10 steps, and
-    stops at the first draw that is classified wrongly.)
+    torchattacks' APGD on the mean logits of 20 draws, so that the step with the largest mean loss is kept. (Its own
+    option for random models judges steps by a single draw; its AutoAttack takes 10 of them, and stops at the first draw
+    that is classified wrongly.)
     """
     _check(images, labels, epsilon=epsilon, batch_size=batch_size)
     seed = int(torch.randint(2**31, (), generator=generator))
-    defended = _Defended(model, None if defence is None else straight_through(defence), generator)
+    defended = _Defended(model, None if defence is None else straight_through(defence), generator, draws=20)
     found = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for loss in ("ce", "dlr"):
-            apgd = torchattacks.APGD(defended, eps=epsilon, steps=100, eot_iter=20, loss=loss)
+            apgd = torchattacks.APGD(defended, eps=epsilon, steps=100, eot_iter=1, loss=loss)
 
             def attack(clean: Tensor, targets: Tensor, apgd: torchattacks.APGD = apgd) -> Tensor:
                 return apgd.attack_single_run(clean, targets)[0]
@@ -247,6 +249,7 @@ def crossing(
     _check_loss(loss)
     stairs = Staircase.of(_redraw(defence))
     assert defence is not None  # or _redraw would have raised
+    draws = 1 if isinstance(defence, Quantised) else draws  # all would be alike
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
         mean = stairs.mean.to(clean)
