@@ -233,7 +233,7 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defense,
             "redrawn in": PHASE_TITLES.get(cell.phase, ""),
-            "attack": attack_title(cell.attack),
+            "attack": attack_title(cell.attack) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case.replace("adaptive", ""),
             "accuracy [95% interval]": number(cell.ours, cell.record),
             "measured": badge(parameters, cell),
@@ -246,21 +246,22 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
 
 def convergence(cells: pd.DataFrame) -> Table:
     """Attacks that know the defence, and the same with more of something (``prlib.verdict.MORE``)."""
-    found = {(cell.dataset, cell.attack, cell.n_test): cell for cell in cells.itertuples()}
+    same = ["dataset", "defense", "phase", "epochs", "n_test"]
+    found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
     rows = []
-    for (dataset, attack, n), less in found.items():
-        for more in (found.get((dataset, more, n)) for less_, more in MORE if less_ == attack):
+    for (attack, *where), less in found.items():
+        for more in (found.get((more, *where)) for less_, more in MORE if less_ == attack):
             if more is not None:
                 difference = more.ours.minus(less.ours)
                 rows.append(
                     {
-                        "dataset": DATASETS[dataset].title,
+                        "dataset": DATASETS[less.dataset].title,
                         "attack": attack_title(attack),
                         "accuracy": number(less.ours, less.record, interval=False),
                         "with more": attack_title(more.attack),
                         "accuracy with more": number(more.ours, more.record, interval=False),
                         "difference [95% interval]": signed(difference),
-                        "images": f"{n:,}",
+                        "images": f"{less.n_test:,}",
                     }
                 )
     caption = "Does more of it help the attacker? Negative differences say that it does."
@@ -282,15 +283,15 @@ def rivals(records: Iterable[Record]) -> Table:
             "attacks that know [95% interval]": number(cell.adaptive, cell.adaptive_record),
             "images": f"{cell.n_test:,}",
             "epochs": cell.epochs,
-            "gradients": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defense]),
+            "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defense]),
         }
         for cell in worst_cases(records).itertuples()
     ]
     caption = (
         "Each network before an attacker: accuracy on clean test images, under the worst of the paper's FGSM, BIM and "
-        "MIM (in case A if it is redrawn at test time, else in case B), and under the strongest attack per image of "
-        "those that know the defence and the label, with how many images met it. Training cost its epochs, and as many "
-        "gradients for each training image as the last column says."
+        "MIM (in case A if it is redrawn at test time, else in case B; on the same images if so measured), and under "
+        "the strongest attack per image of those that know the defence and the label, with how many images met it. "
+        "Training cost its epochs, and as many gradients for each training image as the last column says."
     )
     return Table(pd.DataFrame(rows), caption, "rivals")
 
@@ -322,7 +323,8 @@ def explained(table: int) -> Table:
         rows.append(row)
     caption = (
         "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
-        "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer."
+        "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "
+        "more than chance. What was measured on fewer training images is a hint and no more."
     )
     return Table(pd.DataFrame(rows).fillna(""), caption, f"explained-{table}")
 
@@ -376,7 +378,7 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
 
     A selection gives values of columns of ``prlib.verdict.measured``; of several the last epoch's is told, and of these
     that of most images. Numbers are linked to their records. A sentence with a number that was not measured is left
-    out: what it concludes has nothing to rest on.
+    out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
     """
     cells = measured(records).sort_values(["epochs", "n_test"], ascending=False, kind="stable")
     told = {}
@@ -384,8 +386,12 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
         found = cells[(cells[list(columns)] == pd.Series(columns)).all(axis=1)]
         if len(found):
             told[name] = linked(found.ours.iloc[0], found.record.iloc[0], 3)
-    sentences = re.split(r"(?<=\.) (?=[A-Z])", text)
-    kept = [s.format(**told) for s in sentences if set(re.findall(r"{(\w+)}", s)) <= set(told)]
+    kept, rests = [], True
+    for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
+        numbers = set(re.findall(r"{(\w+)}", sentence))
+        rests = numbers <= set(told) if numbers else rests
+        if rests:
+            kept.append(sentence.format(**told))
     return Markdown(" ".join(kept))
 
 
