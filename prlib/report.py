@@ -549,12 +549,22 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
 
 
 def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool | None) -> list[Experiment]:
+    experiments = parameters.experiments()
+    images: dict[Any, int] = {}
+    for e in experiments:
+        images[_judged(e)] = max(e.n_test, images.get(_judged(e), 0))
     return [
         e
-        for e in parameters.experiments()
+        for e in experiments
         if (trained_with is None or e.training.defence.name in trained_with)
         and adaptive in (None, "adaptive" in e.cases)
+        # What repeats another on fewer images is there to be compared with the attacks that know the defence.
+        and (adaptive is None or e.n_test == images[_judged(e)])
     ]
+
+
+def _judged(e: Experiment) -> tuple[Any, ...]:
+    return e.training, e.tested_with, e.epochs, e.attacks
 
 
 def _plain(text: str) -> str:
