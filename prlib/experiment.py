@@ -146,7 +146,7 @@ class Training:
 
     @property
     def gradients(self) -> int:
-        """How often a step computes a gradient: adversarial training attacks each batch before it learns from it."""
+        """How many gradients a step computes; adversarial training attacks each batch before it learns from it."""
         return 1 + (dict(self.defence.options)["steps"] if self.defence.kind == "adversarial" else 0)
 
 
