@@ -1,5 +1,6 @@
 """The network against CleverHans' sizes and PyTorch's own layers; training against a plain loop and a kill -9."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -39,6 +40,17 @@ def test_table_1_has_the_released_codes_sizes(channels, size, parameters):
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 10)
 
 
+def has_a_unit_near_zero(model, images):
+    """For each image whether rounding to float32 could switch a ReLU, which no gradient survives unchanged."""
+    near, x = torch.zeros(len(images), dtype=torch.bool), images.double()
+    with torch.no_grad():
+        for layer in copy.deepcopy(model).double():
+            if isinstance(layer, nn.ReLU):
+                near |= (x.abs() < 3e-5).flatten(1).any(1)
+            x = layer(x)
+    return near
+
+
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (1, 32), (3, 32), (2, 30), (1, 36)])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
 def test_the_network_computes_what_its_layers_compute(channels, size, dtype, error):
@@ -46,7 +58,10 @@ def test_the_network_computes_what_its_layers_compute(channels, size, dtype, err
     with torch.no_grad():
         for layer in (model[0], model[2], model[4], model[7]):
             layer.bias.normal_(0, 0.1, generator=generator)
-    images, labels = torch.rand(20, channels, size, size, dtype=dtype, generator=generator), torch.arange(20) % 10
+    images = torch.rand(80, channels, size, size, dtype=dtype, generator=generator)
+    images = images[~has_a_unit_near_zero(model, images)]
+    labels = torch.arange(len(images)) % 10
+    assert len(images) >= 10
 
     def all_of(forward):
         inputs = images.clone().requires_grad_()
@@ -57,11 +72,7 @@ def test_the_network_computes_what_its_layers_compute(channels, size, dtype, err
     ours, layers = all_of(model), all_of(lambda x: nn.Sequential.forward(model, x))
     assert (ours[0] - layers[0]).norm() < error * layers[0].norm()
     for one, other in zip(ours[1:], layers[1:], strict=True):
-        # rounding may flip a hidden unit that is all but zero, which no gradient in float32 survives unchanged
-        assert (
-            one.shape == other.shape
-            and (one - other).norm() < (error if dtype == torch.float64 else 0.01) * other.norm()
-        )
+        assert one.shape == other.shape and (one - other).norm() < 10 * error * other.norm()
 
 
 def test_the_network_can_be_trained_after_inference():
