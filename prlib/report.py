@@ -248,22 +248,25 @@ def convergence(cells: pd.DataFrame) -> Table:
     """Attacks that know the defence, and the same with more of something (``prlib.verdict.MORE``)."""
     same = ["dataset", "defense", "phase", "epochs", "n_test"]
     found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
-    rows = []
-    for (attack, *where), less in found.items():
-        for more in (found.get((more, *where)) for less_, more in MORE if less_ == attack):
-            if more is not None:
-                difference = more.ours.minus(less.ours)
-                rows.append(
-                    {
-                        "dataset": DATASETS[less.dataset].title,
-                        "attack": attack_title(attack),
-                        "accuracy": number(less.ours, less.record, interval=False),
-                        "with more": attack_title(more.attack),
-                        "accuracy with more": number(more.ours, more.record, interval=False),
-                        "difference [95% interval]": signed(difference),
-                        "images": f"{less.n_test:,}",
-                    }
-                )
+    pairs = [
+        (cell, found.get((more, *where)))
+        for (attack, *where), cell in found.items()
+        for less, more in MORE
+        if less == attack
+    ]
+    rows = [
+        {
+            "dataset": DATASETS[less.dataset].title,
+            "attack": attack_title(less.attack),
+            "accuracy": number(less.ours, less.record, interval=False),
+            "with more": attack_title(more.attack),
+            "accuracy with more": number(more.ours, more.record, interval=False),
+            "difference [95% interval]": signed(more.ours.minus(less.ours)),
+            "images": f"{less.n_test:,}",
+        }
+        for less, more in pairs
+        if more is not None
+    ]
     caption = "Does more of it help the attacker? Negative differences say that it does."
     return Table(pd.DataFrame(rows), caption, "convergence")
 

@@ -190,9 +190,9 @@ def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> p
     """
     cells = compare(records, **where)
     cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
-    rows = []
+    readings, rows = ablated.to_dict("records"), []
     for cell in cells.to_dict("records"):
-        found = [row for row in ablated.to_dict("records") if _base(row) == tuple(cell[name] for name in COLUMNS)]
+        found = [row for row in readings if _base(row) == tuple(cell[name] for name in COLUMNS)]
         for row in found:
             told = {"id": row["id"], "variant": row["variant"], "effect": row["difference"]}
             told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}
@@ -278,18 +278,11 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
                 outcome = "passed" if accuracy.low <= 0.01 else "failed"
                 rows.append([dataset, "an unbounded attack wins", evidence, outcome])
     for record in records:
+        training, check = record.experiment.training, "the bare network's gradient is zero almost nowhere"
         for cell in record.cells:
             if cell.case == "adaptive" and cell.attack in ("eot-pgd", "pgd"):
-                evidence = f"at {cell.stuck:.1%} of the clean images ({record.experiment.training.defence.name})"
-                outcome = "failed" if cell.stuck > 0.01 else "passed"
-                rows.append(
-                    [
-                        record.experiment.training.dataset,
-                        "the bare network's gradient is zero almost nowhere",
-                        evidence,
-                        outcome,
-                    ]
-                )
+                evidence = f"at {cell.stuck:.1%} of the clean images ({training.defence.name})"
+                rows.append([training.dataset, check, evidence, "failed" if cell.stuck > 0.01 else "passed"])
     return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"]).drop_duplicates()
 
 
