@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from prlib.cases import wilson
 from prlib.estimate import describe_plan
@@ -15,9 +16,9 @@ from prlib.run import check_device, forget, run, verify
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Mistakes in the arguments end in one sentence and status 2."""
     options = _parser().parse_args(arguments)
-    names = ("profile", "datasets", "seeds", "epochs", "n_train", "n_test")
+    known = vars(options).keys() & {field.name for field in fields(Parameters)}
     try:
-        parameters = Parameters(**{name: getattr(options, name) for name in names})
+        parameters = Parameters(**{name: getattr(options, name) for name in known})
         experiments = [e for e in parameters.experiments() if _matches(e, options.only)]
         if options.only and not experiments:
             raise ValueError(
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="test images, instead of the profile's; attacks that it gives fewer keep those",
     )
+    which.add_argument("--epsilon", type=float, metavar="E", help="of the attacks, instead of the paper's; up to 1")
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")

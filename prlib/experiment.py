@@ -236,10 +236,13 @@ class Record:
 
 
 class Store:
-    """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors)."""
+    """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors).
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    What it lacks is taken from the store ``beside`` it, which is never written to.
+    """
+
+    def __init__(self, root: Path, beside: "Store | None" = None) -> None:
+        self.root, self.beside = Path(root), beside
 
     def record_path(self, experiment: Experiment) -> Path:
         """Where the experiment's record is, or will be."""
@@ -248,6 +251,11 @@ class Store:
     def weights(self, training: Training) -> Path:
         """The folder of the training's checkpoint and snapshots."""
         return self.root / "weights" / training.name
+
+    def snapshot(self, training: Training, epoch: int) -> Path:
+        """Where the network is after so many epochs, here or in the store beside; nothing may be there yet."""
+        path = snapshot_path(self.weights(training), epoch)
+        return self.beside.snapshot(training, epoch) if self.beside and not path.exists() else path
 
     def check_writable(self) -> None:
         """Raise an OSError unless the folder can be written to."""
@@ -261,7 +269,9 @@ class Store:
     def load(self, experiment: Experiment) -> Record | None:
         """The stored record, possibly stale, or None."""
         path = self.record_path(experiment)
-        return read_record(path) if path.exists() else None
+        if not path.exists():
+            return self.beside.load(experiment) if self.beside else None
+        return read_record(path)
 
     def forget(self, experiments: Iterable[Experiment]) -> None:
         """Delete the experiments' records and the weights at their epochs, so that they are measured anew."""

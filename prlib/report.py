@@ -19,7 +19,7 @@ from prlib.cases import Estimate
 from prlib.data import DATASETS, load
 from prlib.experiment import Experiment, Record, Store
 from prlib.model import PaperCNN
-from prlib.profiles import COMMITTED, PROFILES, Parameters, check_names, default_recipe, repository_results
+from prlib.profiles import COMMITTED, OVERRIDES, PROFILES, Parameters, check_names, default_recipe, repository_results
 from prlib.run import check_device, forget, run
 from prlib.verdict import (
     COLUMNS,
@@ -524,6 +524,8 @@ def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> str:
     """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
     profile = "custom" if parameters.custom else parameters.profile
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
+    if parameters.epsilon and cell.attack not in ("", "cw"):
+        text += f" · ε = {parameters.epsilon:g}"
     return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}](record:{cell.record}){{.badge}}"
 
 
@@ -606,7 +608,7 @@ def recompute_command(experiment: Experiment) -> str:
 
 def _run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
     options = [f"{only}--profile {parameters.profile} --datasets {dataset}"]
-    for name in ("seeds", "epochs", "n_train", "n_test"):
+    for name in OVERRIDES:
         value = getattr(parameters, name)
         if value is not None:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -56,6 +57,8 @@ def run(
     with FileLock(weights / ".lock", is_singleton=True), one_thread(), _tf32(tf32):
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
+        if not tf32:
+            _borrow(store, experiment.training, experiment.epochs)
         surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
         record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
@@ -87,10 +90,10 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     """
     experiment = record.experiment
     train_split, split = _splits(experiment, data_root)
-    folder = store.weights(experiment.training)
-    snapshots = {epoch: snapshot_path(folder, epoch) for epoch in sorted(set(experiment.epochs))}
+    snapshots = {epoch: store.snapshot(experiment.training, epoch) for epoch in sorted(set(experiment.epochs))}
     snapshots = {epoch: path for epoch, path in snapshots.items() if path.exists()}
     if not snapshots:
+        folder = store.weights(experiment.training)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
     cells = [cell for cell in record.cells if cell.epoch in snapshots]
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
@@ -131,6 +134,15 @@ def _folder(store: Store, training: Training, tf32: bool) -> Path:
     return weights
 
 
+def _borrow(store: Store, training: Training, epochs: Sequence[int]) -> None:
+    """Copy the networks that only the store beside has."""
+    for epoch in epochs:
+        source, target = store.snapshot(training, epoch), snapshot_path(store.weights(training), epoch)
+        if source != target and source.exists():
+            with atomically(target) as partial:
+                shutil.copyfile(source, partial)
+
+
 def _surrogate(
     experiment: Experiment,
     store: Store,
@@ -143,9 +155,12 @@ def _surrogate(
     if not any(attack.transfers for attack in experiment.attacks):
         return None
     training = replace(experiment.training, defence=Defence())
-    folder, seed = _folder(store, training, tf32), derive(training.seed, "training")
+    last, seed = max(experiment.epochs), derive(training.seed, "training")
+    folder = _folder(store, training, tf32)
     with FileLock(folder / ".lock", is_singleton=True):
-        ((_, network),) = train(split, training.recipe, None, [max(experiment.epochs)], seed, folder, device, progress)
+        if not tf32:
+            _borrow(store, training, [last])
+        ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress)
     return network
 
 

@@ -41,7 +41,7 @@ def test_parameters_are_flat_commented_literals_and_checked_next(name):
     assert "parameters" in code[0].metadata.tags
     tree = ast.parse(code[0].source)
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body}
-    known = ["profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "recompute"]
+    known = ["profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "epsilon", "recompute"]
     assert list(values) == (known[:1] if name == "index" else known)  # the front page shows the published records
     assert set(known) == {field.name for field in fields(Parameters)}
     assert all("  # " in line for line in code[0].source.splitlines())
@@ -57,7 +57,12 @@ def test_chapters_are_committed_executed(name):
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"epsilon": 0.3}, "'epsilon'"), ({"seeds": 1}, "seeds must be a list"), ({"device": "abacus"}, "'abacus'")],
+    [
+        ({"eps": 0.3}, "'eps'"),
+        ({"epsilon": 3}, "epsilon must be"),
+        ({"seeds": 1}, "seeds must be a list"),
+        ({"device": "abacus"}, "'abacus'"),
+    ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch, given, named):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path / "results"))

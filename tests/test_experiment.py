@@ -272,6 +272,11 @@ def test_the_default_protocol_is_the_released_codes():
         ({"n_train": 0}, "0"),
         ({"n_test": True}, "True"),
         ({"n_test": "many"}, "many"),
+        ({"epsilon": 0}, "epsilon must be a number above 0 and up to 1; got 0"),
+        ({"epsilon": 1.5}, "1.5"),
+        ({"epsilon": float("nan")}, "nan"),
+        ({"epsilon": "0.1"}, "'0.1'"),
+        ({"epsilon": True}, "True"),
         ({"recompute": 1}, "1"),
     ],
 )
@@ -281,8 +286,8 @@ def test_bad_parameters_are_refused_by_name(given, named):
 
 
 def test_unknown_parameters_are_refused_by_name():
-    with pytest.raises(ValueError, match="'epsilon'"):
-        check_names({"profile": "sample", "epsilon": 0.3})
+    with pytest.raises(ValueError, match="'eps'"):
+        check_names({"profile": "sample", "eps": 0.3})
 
 
 def test_overridden_runs_are_custom_and_have_a_store_of_their_own():
@@ -290,10 +295,55 @@ def test_overridden_runs_are_custom_and_have_a_store_of_their_own():
     assert Parameters(n_train=100).custom and Parameters(n_train=100).store.root.name == "custom"
 
 
+def test_another_epsilon_is_that_of_every_attack_that_has_one_but_of_no_sweep():
+    papers, ours = Parameters("published", ["mnist"]), Parameters("published", ["mnist"], epsilon=0.2)
+    assert not papers.custom and ours.custom
+    for before, after in zip(papers.experiments(), ours.experiments(), strict=True):
+        assert (after.training, after.epochs, after.n_test) == (before.training, before.epochs, before.n_test)
+        for attack, other in zip(before.attacks, after.attacks, strict=True):
+            had, has = dict(attack.options), dict(other.options)
+            if "@" in attack.name or attack.name == "cw":
+                assert other == attack
+                continue
+            assert has["epsilon"] == 0.2
+            shares = [o["step_size"] / o["epsilon"] for o in (had, has) if "step_size" in o]
+            if attack.name in ("bim", "mim", "bim-true", "mim-true", "mim-eq4"):  # steps that do not follow ε
+                assert has["step_size"] == had["step_size"]
+            elif shares:
+                assert shares[0] == pytest.approx(shares[1])
+
+
+def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    sizes = {"n_train": 130, "n_test": 100, "epochs": (1,)}
+
+    def experiments(parameters):
+        chosen = [e for e in parameters.experiments() if e.training.defence.name == "pr"]
+        return chosen[0], next(e for e in chosen if [a.name for a in e.attacks] == ["fgsm", "bim", "mim"])
+
+    plain = Parameters("sample", ["mnist"], **sizes)
+    profiles = Store(tmp_path / "sample")
+    clean, attacked = (run(e, profiles, progress="none") for e in experiments(plain))
+    before = {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
+
+    custom = Parameters("sample", ["mnist"], **sizes, epsilon=0.125)
+    monkeypatch.setattr("prlib.train._Run.advance", None)  # whoever trains fails
+    again, other = (run(e, custom.store, progress="none") for e in experiments(custom))
+    assert again == clean and not custom.store.record_path(again.experiment).exists()
+    assert custom.store.record_path(other.experiment).exists()
+    assert [round(c.attacked, 6) for c in other.cells if c.attack == "fgsm" and c.case == "B"] == [0.125]
+    assert {c.attacked for c in other.cells}.isdisjoint({c.attacked for c in attacked.cells})
+    assert verify(again, custom.store, n=100) == (200, 200)
+    assert before == {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
+    anew = Parameters("sample", ["mnist"], **sizes, epsilon=0.125, recompute=True)
+    assert anew.store.load(again.experiment) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["run", "--datasets", "svhn"], "'svhn'"),
+        (["run", "--epsilon", "2"], "2.0"),
         (["run", "nothing-like-this"], "nothing-like-this"),
         (["run", "--device", "cuda:99", "--datasets", "mnist"], "cuda:99"),
         (["run", "--n-train", "99999", "--datasets", "mnist"], "99999"),

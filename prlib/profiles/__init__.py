@@ -19,6 +19,9 @@ PROFILES = ("sample", "published", "tenth", "paper")
 COMMITTED = ("published", "tenth")
 """The profiles whose records are part of the repository; every site shows them."""
 
+OVERRIDES = ("seeds", "epochs", "n_train", "n_test", "epsilon")
+"""The parameters that make a run another than its profile's."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -28,6 +31,7 @@ class Parameters:
         profile: "sample", "published", "tenth" or "paper".
         datasets, seeds, epochs: restrict or replace the profile's lists.
         n_train, n_test: images per dataset.
+        epsilon: of all attacks that have one, above 0 and up to 1; a profile's sweep over several keeps its own.
         device: "cpu", "cuda" or "cuda:0", ….
         recompute: measure again even what is stored.
 
@@ -41,6 +45,7 @@ class Parameters:
     epochs: tuple[int, ...] | None = None
     n_train: int | None = None
     n_test: int | None = None
+    epsilon: float | None = None
     device: str = "cpu"
     recompute: bool = False
 
@@ -58,6 +63,10 @@ class Parameters:
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 1)
+        if self.epsilon is not None and (
+            isinstance(self.epsilon, bool) or not isinstance(self.epsilon, int | float) or not 0 < self.epsilon <= 1
+        ):
+            raise ValueError(f"epsilon must be a number above 0 and up to 1; got {self.epsilon!r}")
         if not isinstance(self.recompute, bool):
             raise ValueError(f"recompute must be True or False; got {self.recompute!r}")
 
@@ -74,7 +83,7 @@ class Parameters:
     @property
     def custom(self) -> bool:
         """Whether anything but the choice of datasets differs from the profile."""
-        return any(getattr(self, name) is not None for name in ("seeds", "epochs", "n_train", "n_test"))
+        return any(getattr(self, name) is not None for name in OVERRIDES)
 
     @property
     def measured_on_demand(self) -> bool:
@@ -83,8 +92,12 @@ class Parameters:
 
     @property
     def store(self) -> Store:
-        """Where this run's records are kept; overridden runs have a folder of their own."""
-        return Store(results_folder() / ("custom" if self.custom else self.profile))
+        """Where this run's records are kept.
+
+        Overridden runs have a folder of their own, and take from the profile's what has not changed.
+        """
+        own = Store(results_folder() / self.profile)
+        return Store(results_folder() / "custom", beside=None if self.recompute else own) if self.custom else own
 
     @property
     def chosen_datasets(self) -> tuple[str, ...]:
@@ -118,7 +131,7 @@ class Parameters:
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
-            attacks=tuple(default_attack(name, dataset) for name in attacks),
+            attacks=tuple(default_attack(name, dataset, self.epsilon) for name in attacks),
             cases=tuple(entry.get("cases", [])),
         )
 
@@ -131,14 +144,17 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     return Defence(name, frozen(options))
 
 
-def default_attack(name: str, dataset: str) -> Attack:
-    """An attack with the options of the default protocol; epsilon is 0.1 in ``bim@0.1``, in ``bim`` the paper's."""
+def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:
+    """An attack with the options of the default protocol.
+
+    In ``bim@0.1`` epsilon is 0.1; in ``bim`` it is ``epsilon``, or the paper's if that is None.
+    """
     protocol = _read("protocol")
-    known, _, epsilon = name.partition("@")
+    known, _, own = name.partition("@")
     options = dict(protocol["attacks"][known])
     if options["function"] != "cw_l2":
         paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
-        options["epsilon"] = float(epsilon) if epsilon else paper
+        options["epsilon"] = float(own or epsilon or paper)
     if "step_share" in options:
         options["step_size"] = options.pop("step_share") * options["epsilon"]
     return Attack(name, frozen(options))
