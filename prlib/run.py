@@ -26,7 +26,7 @@ from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
 from prlib.experiment import Cell, Defence, Experiment, Record, Store, Training, derive, pack, to_json, unpack
 from prlib.model import PaperCNN
-from prlib.train import atomically, load_model, snapshot_path, train
+from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
 
 
 def run(
@@ -185,7 +185,7 @@ def _measure(
         device,
         progress,
     )
-    cells = tuple(_judge_all(experiment, networks, test_split, surrogate, device))
+    cells = tuple(_judge_all(experiment, networks, test_split, surrogate, device, progress))
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
         "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
@@ -206,20 +206,29 @@ def _judge_all(
     split: Split,
     surrogate: PaperCNN | None,
     device: str = "cpu",
+    progress: str = "none",
     batches: Iterable[int] | None = None,
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
     defences = [(defence.name, _built(defence, device)) for defence in experiment.tested_with]
-    attacks = [(a.name, a.build(surrogate)) for a in experiment.attacks]
+    cases = experiment.cases or ("normal",)
+    batches = range(-(-len(split) // BATCH_SIZE)) if batches is None else batches
     for epoch, model in networks:
         for tested_with, transform in defences:
             seed = derive(experiment.training.seed, "test", epoch, tested_with)
-            if not attacks:
-                (outcome,) = judge(model, split, transform, seed, batches=batches).values()
-                yield _cell(epoch, tested_with, "normal", "", outcome)
-            for name, attack in _with_strongest(attacks) if experiment.cases == ("adaptive",) else attacks:
-                for case, outcome in judge(model, split, transform, seed, experiment.cases, attack, batches).items():
+            for name, attack in _attacks(experiment, surrogate):
+                what = f"{name}, epoch {epoch}"
+                shown = progress_bar(progress if name else "none", iterable=batches, desc=what, unit="batch")
+                for case, outcome in judge(model, split, transform, seed, cases, attack, shown).items():
                     yield _cell(epoch, tested_with, case, name, outcome)
+
+
+def _attacks(experiment: Experiment, surrogate: PaperCNN | None) -> Sequence[tuple[str, Callable[..., Tensor] | None]]:
+    """The experiment's attacks with their names; one that is none, for clean images."""
+    attacks = [(attack.name, attack.build(surrogate)) for attack in experiment.attacks]
+    if experiment.cases == ("adaptive",):
+        return _with_strongest(attacks)
+    return attacks if attacks else [("", None)]
 
 
 def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> list[tuple[str, Callable[..., Tensor]]]:

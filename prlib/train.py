@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 from safetensors import safe_open
@@ -62,7 +62,9 @@ def train(
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
     run = None
-    with _progress_bar(progress, directory.name, wanted[-1], len(split)) as bar:
+    images = wanted[-1] * len(split)
+    # The delay: what is only loaded shows no bar.
+    with progress_bar(progress, desc=directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
         for epoch in wanted:
             snapshot = snapshot_path(directory, epoch)
             if not snapshot.exists():
@@ -180,16 +182,16 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
 
 
-def _progress_bar(kind: str, name: str, epochs: int, images: int) -> tqdm:
+def progress_bar(kind: str, **shown: Any) -> tqdm:
+    """A bar that is redrawn ("bar"), lines for a log ("lines") or nothing ("none"); ``shown`` is tqdm's."""
+    lines = kind == "lines"
     return tqdm(
-        total=epochs * images,
-        desc=name,
-        unit="img",
-        unit_scale=True,
+        **shown,
         disable=kind == "none",
         leave=False,
-        mininterval=10 if kind == "lines" else 0.2,
-        file=_Lines(sys.stderr) if kind == "lines" else None,
+        position=0,  # a training that waits while its network is judged gives its line to the judging
+        mininterval=10 if lines else 0.2,
+        file=_Lines(sys.stderr) if lines else None,
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -313,7 +314,7 @@ def test_another_epsilon_is_that_of_every_attack_that_has_one_but_of_no_sweep():
                 assert shares[0] == pytest.approx(shares[1])
 
 
-def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch):
+def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     sizes = {"n_train": 130, "n_test": 100, "epochs": (1,)}
 
@@ -328,7 +329,9 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
 
     custom = Parameters("sample", ["mnist"], **sizes, epsilon=0.125)
     monkeypatch.setattr("prlib.train._Run.advance", None)  # whoever trains fails
-    again, other = (run(e, custom.store, progress="none") for e in experiments(custom))
+    capsys.readouterr()
+    again, other = (run(e, custom.store, progress="lines") for e in experiments(custom))
+    assert re.findall(r"^(\w+), epoch 1: ", capsys.readouterr().err, re.MULTILINE) == ["fgsm", "bim", "mim"]
     assert again == clean and not custom.store.record_path(again.experiment).exists()
     assert custom.store.record_path(other.experiment).exists()
     assert [round(c.attacked, 6) for c in other.cells if c.attack == "fgsm" and c.case == "B"] == [0.125]
