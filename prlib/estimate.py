@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prlib.data import DATASETS
-from prlib.experiment import Experiment, Training
+from prlib.experiment import Experiment, Store, Training
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
 from prlib.run import one_thread
@@ -26,8 +26,9 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     names = [f"  {'to do' if e in missing else 'ready'}  {e.name}" for e in experiments]
     lines = [f"profile {parameters.profile}: {len(experiments)} experiments, {len(missing)} to do", *names]
     if missing:
-        seconds, workers = _seconds(missing), min(len({e.training for e in missing}), os.cpu_count() or 1)
-        disk = sum(_megabytes(training, missing) for training in {e.training for e in missing})
+        workers = min(len({e.training for e in missing}), os.cpu_count() or 1)
+        epochs = _epochs_to_train(missing, parameters.store)
+        seconds, disk = _seconds(missing, epochs), sum(_megabytes(t, len(found)) for t, found in epochs.items())
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 2 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
@@ -35,12 +36,18 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     return "\n".join(lines)
 
 
-def _seconds(experiments: list[Experiment]) -> float:
-    rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
-    longest: dict[Training, int] = {}
+def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Training, set[int]]:
+    """For each training the epochs whose weights are wanted and not in the store."""
+    wanted: dict[Training, set[int]] = {}
     for e in experiments:
-        longest[e.training] = max(longest.get(e.training, 0), *e.epochs)
-    training = sum(rates[_shape(t)] * t.n_train * epochs * t.gradients for t, epochs in longest.items())
+        if missing := {epoch for epoch in e.epochs if not store.snapshot(e.training, epoch).exists()}:
+            wanted.setdefault(e.training, set()).update(missing)
+    return wanted
+
+
+def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]]) -> float:
+    rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
+    training = sum(rates[_shape(t)] * t.n_train * max(found) * t.gradients for t, found in epochs.items())
     return training + sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
 
 
@@ -77,10 +84,9 @@ def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
     return min(seconds) * 1.1 / n  # a tenth for Adam and the redraw
 
 
-def _megabytes(training: Training, experiments: list[Experiment]) -> float:
+def _megabytes(training: Training, snapshots: int) -> float:
     weights = sum(p.numel() for p in PaperCNN(*_shape(training)).parameters()) * 4e-6
-    snapshots = {epoch for e in experiments if e.training == training for epoch in e.epochs}
-    return weights * (len(snapshots) + 3)  # a checkpoint holds the weights and Adam's two moments
+    return weights * (snapshots + 3)  # a checkpoint holds the weights and Adam's two moments
 
 
 def _duration(seconds: float) -> str:

@@ -191,8 +191,8 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Readable name of its record, unique by the key at its end."""
-        t, what = self.training, "-".join(attack.name for attack in self.attacks) or "clean"
+        """Readable name of its record, unique by the key at its end and short enough for any file system."""
+        t, what = self.training, "-".join(attack.name for attack in self.attacks)[:150] or "clean"
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
 

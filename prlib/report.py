@@ -5,6 +5,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,10 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
 
 
 def attack_title(name: str) -> str:
-    """What tables call an attack; a variant such as "eot-pgd-30-draws" is called by what differs."""
+    """What tables call an attack; variants such as "eot-pgd-30-draws" and "fgsm@0.1" are called by what differs."""
+    name, _, epsilon = name.partition("@")
+    if epsilon:
+        return f"{attack_title(name)}, ε = {epsilon}"
     if varied := re.fullmatch(r"(.+)-(\d+)-(\w+)", name):
         return f"{attack_title(varied[1])}, {varied[2]} {varied[3]}"
     return ATTACK_TITLES.get(name, name)
@@ -522,10 +526,8 @@ def source(thing: Callable[..., Any]) -> Markdown:
 
 def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> str:
     """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
-    profile = "custom" if parameters.custom else parameters.profile
+    profile = "custom" if parameters.custom and cell.record not in _names(parameters.profile) else parameters.profile
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
-    if parameters.epsilon and cell.attack not in ("", "cw"):
-        text += f" · ε = {parameters.epsilon:g}"
     return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}](record:{cell.record}){{.badge}}"
 
 
@@ -614,6 +616,11 @@ def _run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             options.append(f"--{name.replace('_', '-')} {text}")
     return f"PRLIB_RESULTS=_build/again .venv/bin/python -m prlib run {' '.join(options)}"
+
+
+@cache
+def _names(profile: str) -> set[str]:
+    return {experiment.name for experiment in Parameters(profile).experiments()}
 
 
 def _is_parameter(name: str, value: Any) -> bool:

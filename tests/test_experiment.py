@@ -15,6 +15,7 @@ from prlib import report
 from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
 from prlib.data import load
+from prlib.estimate import describe_plan
 from prlib.experiment import (
     Defence,
     Experiment,
@@ -291,27 +292,33 @@ def test_unknown_parameters_are_refused_by_name():
         check_names({"profile": "sample", "eps": 0.3})
 
 
-def test_overridden_runs_are_custom_and_have_a_store_of_their_own():
+def test_overridden_runs_are_custom_and_have_a_store_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     assert not Parameters(datasets=["mnist"]).custom
-    assert Parameters(n_train=100).custom and Parameters(n_train=100).store.root.name == "custom"
+    custom = Parameters("published", n_test=1000, epochs=[50])
+    assert custom.custom and custom.store.root.name == "custom"
+    assert custom.store.beside.root == ROOT / "results" / "published"  # wherever $PRLIB_RESULTS is
+    assert len(set(custom.experiments())) == len(custom.experiments()) < len(Parameters("published").experiments())
 
 
-def test_another_epsilon_is_that_of_every_attack_that_has_one_but_of_no_sweep():
+def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has_one():
     papers, ours = Parameters("published", ["mnist"]), Parameters("published", ["mnist"], epsilon=0.2)
     assert not papers.custom and ours.custom
-    for before, after in zip(papers.experiments(), ours.experiments(), strict=True):
+    experiments = [e for e in papers.experiments() if not any("@" in a.name for a in e.attacks)]  # but of sweeps
+    changed = [e for e in ours.experiments() if e not in papers.experiments()]
+    assert [e for e in experiments if not any(a.name != "cw" for a in e.attacks)] == [
+        e for e in ours.experiments() if not any(a.name != "cw" for a in e.attacks)
+    ]
+    for before, after in zip([e for e in experiments if e not in ours.experiments()], changed, strict=True):
         assert (after.training, after.epochs, after.n_test) == (before.training, before.epochs, before.n_test)
+        assert [a.name for a in after.attacks] == [f"{a.name}@0.2" for a in before.attacks]
         for attack, other in zip(before.attacks, after.attacks, strict=True):
             had, has = dict(attack.options), dict(other.options)
-            if "@" in attack.name or attack.name == "cw":
-                assert other == attack
-                continue
-            assert has["epsilon"] == 0.2
-            shares = [o["step_size"] / o["epsilon"] for o in (had, has) if "step_size" in o]
+            assert has["epsilon"] == 0.2 and had["epsilon"] == 0.3
             if attack.name in ("bim", "mim", "bim-true", "mim-true", "mim-eq4"):  # steps that do not follow ε
                 assert has["step_size"] == had["step_size"]
-            elif shares:
-                assert shares[0] == pytest.approx(shares[1])
+            elif "step_size" in had:
+                assert has["step_size"] / 0.2 == pytest.approx(had["step_size"] / 0.3)
 
 
 def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch, capsys):
@@ -320,7 +327,7 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
 
     def experiments(parameters):
         chosen = [e for e in parameters.experiments() if e.training.defence.name == "pr"]
-        return chosen[0], next(e for e in chosen if [a.name for a in e.attacks] == ["fgsm", "bim", "mim"])
+        return chosen[0], next(e for e in chosen if [a.name[:3] for a in e.attacks] == ["fgs", "bim", "mim"])
 
     plain = Parameters("sample", ["mnist"], **sizes)
     profiles = Store(tmp_path / "sample")
@@ -331,13 +338,15 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
     monkeypatch.setattr("prlib.train._Run.advance", None)  # whoever trains fails
     capsys.readouterr()
     again, other = (run(e, custom.store, progress="lines") for e in experiments(custom))
-    assert re.findall(r"^(\w+), epoch 1: ", capsys.readouterr().err, re.MULTILINE) == ["fgsm", "bim", "mim"]
+    assert re.findall(r"^(\w+)@0.125, epoch 1: ", capsys.readouterr().err, re.MULTILINE) == ["fgsm", "bim", "mim"]
     assert again == clean and not custom.store.record_path(again.experiment).exists()
     assert custom.store.record_path(other.experiment).exists()
-    assert [round(c.attacked, 6) for c in other.cells if c.attack == "fgsm" and c.case == "B"] == [0.125]
+    assert [round(c.attacked, 6) for c in other.cells if (c.attack, c.case) == ("fgsm@0.125", "B")] == [0.125]
     assert {c.attacked for c in other.cells}.isdisjoint({c.attacked for c in attacked.cells})
     assert verify(again, custom.store, n=100) == (200, 200)
     assert before == {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
+    plan = describe_plan(custom, experiments(dataclasses.replace(custom, epsilon=0.25)))
+    assert "1 to do" in plan and "; 0 MB" in plan  # no weights
     anew = Parameters("sample", ["mnist"], **sizes, epsilon=0.125, recompute=True)
     assert anew.store.load(again.experiment) is None
 

@@ -31,7 +31,7 @@ class Parameters:
         profile: "sample", "published", "tenth" or "paper".
         datasets, seeds, epochs: restrict or replace the profile's lists.
         n_train, n_test: images per dataset.
-        epsilon: of all attacks that have one, above 0 and up to 1; a profile's sweep over several keeps its own.
+        epsilon: of all attacks that have one, above 0 and up to 1; they are then called ``fgsm@0.1`` and so on.
         device: "cpu", "cuda" or "cuda:0", ….
         recompute: measure again even what is stored.
 
@@ -96,8 +96,10 @@ class Parameters:
 
         Overridden runs have a folder of their own, and take from the profile's what has not changed.
         """
-        own = Store(results_folder() / self.profile)
-        return Store(results_folder() / "custom", beside=None if self.recompute else own) if self.custom else own
+        if not self.custom:
+            return Store(results_folder() / self.profile)
+        measured = repository_results() if self.profile in COMMITTED else results_folder()
+        return Store(results_folder() / "custom", beside=None if self.recompute else Store(measured / self.profile))
 
     @property
     def chosen_datasets(self) -> tuple[str, ...]:
@@ -107,31 +109,32 @@ class Parameters:
     def experiments(self) -> list[Experiment]:
         """The profile's experiments, as overridden."""
         profile = _read(self.profile)
-        return [
+        experiments = [
             self._experiment(profile, entry, dataset, seed, epsilon)
             for dataset in self.chosen_datasets
             for seed in self.seeds or profile["seeds"]
             for entry in profile["experiments"]
             if dataset in entry.get("datasets", [dataset])
-            for epsilon in entry.get("epsilons", [""])
+            for epsilon in entry.get("epsilons", [self.epsilon])
         ]
+        return list(dict.fromkeys(experiments))  # fewer images or epochs can make two the same
 
     def _experiment(
-        self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int, epsilon: float | str
+        self, profile: Mapping[str, Any], entry: Mapping[str, Any], dataset: str, seed: int, epsilon: float | None
     ) -> Experiment:
         available = DATASETS[dataset]
         n_train = self.n_train or profile["n_train"] or round(profile.get("share", 1) * available.n_train)
         n_test = self.n_test or profile["n_test"] or available.n_test
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
-        attacks = [f"{name}@{epsilon}" if epsilon != "" else name for name in entry.get("attacks", [])]
+        attacks = [f"{name}@{epsilon:.10g}" if epsilon else name for name in entry.get("attacks", [])]
         recipe = default_recipe(dataset, defence.name)
         return Experiment(
             training=Training(dataset, profile["source"], n_train, defence, recipe, seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
-            attacks=tuple(default_attack(name, dataset, self.epsilon) for name in attacks),
+            attacks=tuple(default_attack(name, dataset) for name in attacks),
             cases=tuple(entry.get("cases", [])),
         )
 
@@ -144,17 +147,18 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     return Defence(name, frozen(options))
 
 
-def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:
-    """An attack with the options of the default protocol.
+def default_attack(name: str, dataset: str) -> Attack:
+    """An attack with the options of the default protocol; epsilon is 0.1 in ``bim@0.1``, in ``bim`` the paper's.
 
-    In ``bim@0.1`` epsilon is 0.1; in ``bim`` it is ``epsilon``, or the paper's if that is None.
+    CW has no epsilon and is ``cw`` even if it is called ``cw@0.1``.
     """
     protocol = _read("protocol")
-    known, _, own = name.partition("@")
+    known, _, epsilon = name.partition("@")
     options = dict(protocol["attacks"][known])
-    if options["function"] != "cw_l2":
-        paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
-        options["epsilon"] = float(own or epsilon or paper)
+    if options["function"] == "cw_l2":
+        return Attack(known, frozen(options))
+    paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
+    options["epsilon"] = float(epsilon) if epsilon else paper
     if "step_share" in options:
         options["step_size"] = options.pop("step_share") * options["epsilon"]
     return Attack(name, frozen(options))
