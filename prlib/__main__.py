@@ -68,12 +68,17 @@ def _show(options: argparse.Namespace, parameters: Parameters, experiments: list
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
-    status = 0
-    for record in _stored(parameters, experiments):
-        agreeing, judged = verify(record, parameters.store, options.images, options.data)
+    status, store, records = 0, parameters.store, _stored(parameters, experiments)
+    there = [r for r in records if any(store.snapshot(r.experiment.training, e).exists() for e in r.experiment.epochs)]
+    if not there:
+        raise FileNotFoundError(f"the weights behind these {len(records)} records are not in {store.root}")
+    for record in there:
+        agreeing, judged = verify(record, store, options.images, options.data)
         share = agreeing / judged
         status |= share < options.least
         print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
+    if left := len(records) - len(there):
+        print(f"{left} more records have no weights in {store.root} and were not judged again")
     return status
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import subprocess
 
 import pytest
 import torch
@@ -384,6 +385,9 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
     assert json.loads(capsys.readouterr().out) == json.loads(saved.read_text())
     assert main(["verify", *chosen, "--images", "100"]) == 0
     assert "300 of 300" in capsys.readouterr().out
+    (tmp_path / "custom" / "weights").rename(tmp_path / "gone")
+    assert main(["verify", *chosen, "--images", "100"]) == 2
+    assert "the weights behind these 1 records are not in" in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):
@@ -422,7 +426,8 @@ def test_benchmarks_are_shown_with_their_machine_or_said_to_be_missing(monkeypat
 def test_published_weights_have_their_digests_and_a_training():
     root = ROOT / "results" / "published" / "weights"
     digests = dict(line.split()[::-1] for line in (root / "SHA256SUMS").read_text().splitlines())
-    assert set(digests) == {path.relative_to(root).as_posix() for path in root.glob("*/epoch-0050.safetensors")}
+    committed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert set(digests) == {path for path in committed if path.endswith(".safetensors")}
     trainings = {e.training.name for e in Parameters("published").experiments()}
     for name, digest in digests.items():
         assert hashlib.sha256((root / name).read_bytes()).hexdigest() == digest
