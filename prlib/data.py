@@ -50,7 +50,7 @@ DATASETS = {
     "mnist": Dataset(*_MNIST, _MNIST_LICENCE),
     "fashion-mnist": Dataset(*_FASHION, "MIT; copyright Zalando SE"),
     "cifar10": Dataset("CIFAR-10", *_CIFAR),
-    "cifar10-gray": replace(Dataset("CIFAR-10, grayscale", *_CIFAR), channels=1),
+    "cifar10-gray": replace(Dataset("Grayscale CIFAR-10", *_CIFAR), channels=1),
 }
 """The datasets by the names that ``load`` takes.
 

@@ -157,19 +157,26 @@ def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive:
 
 
 def paper_and_ours(
-    records: Iterable[Record], table: int, dataset: str, parameters: Parameters, epochs: Sequence[int] | None = None
+    records: Iterable[Record],
+    table: int,
+    dataset: str,
+    parameters: Parameters,
+    epochs: Sequence[int] | None = None,
+    aside: bool = True,
 ) -> Table:
     """The paper's numbers of a table and dataset beside ours, with 95% intervals, differences and links to records.
 
-    A run of another profile gets the published numbers in a column of their own. ``epochs`` restricts the rows; None is
-    all of the table's. Rows that nothing was measured for are left out, unless that is all of them.
+    A run of another profile gets the published numbers in a column of their own (if ``aside``). ``epochs`` restricts
+    the rows; None is all of the table's. Rows that nothing was measured for are left out, unless that is all of them.
     """
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
     cells = compare(records, **where).sort_values("epochs", kind="stable")
-    aside = parameters.custom or parameters.profile not in COMMITTED
+    aside = aside and (parameters.custom or parameters.profile != "published")
     attacked = bool((cells.attack != "").any())
     published = compare(committed("published") if aside else [], **where)
     cells["published"], cells["published_record"] = published.ours, published.record
+    cells["attack"] = cells.attack.where(cells.case != "normal", "")  # printed once for each attack
+    cells = cells.drop_duplicates([*COLUMNS, "accuracy"])
     shown = cells.ours.notna() | cells.published.notna()
     left_out = 0 if not shown.any() else int((~shown).sum())
     cells = cells[shown] if shown.any() else cells
@@ -199,15 +206,19 @@ def long_training(
     table: int, parameters: Parameters, trained_with: Sequence[str], epochs: Sequence[int] | None = None
 ) -> None:
     """Show a table of the paper beside the long trainings on a tenth of the images, for each dataset measured."""
-    records = committed("tenth", trained_with)
-    found = {record.experiment.training.dataset for record in records}
-    if missing := [DATASETS[name].title for name in parameters.chosen_datasets if name not in found]:
-        display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
-    for dataset in (name for name in parameters.chosen_datasets if name in found):
-        beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs)
+    records, missing = committed("tenth", trained_with), []
+    seeds = ", ".join(sorted({f"{record.experiment.training.seed}" for record in records}))
+    how = f", trained on a tenth of the images (chosen by seed {seeds}): accuracy"
+    for dataset in parameters.chosen_datasets:
+        beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs, aside=False)
+        if (beside.frame["ours [95% interval]"] == "–").all():
+            missing.append(DATASETS[dataset].title)
+            continue
         beside.name += "-long"
-        beside.caption = beside.caption.replace(": accuracy", ", trained on a tenth of the images: accuracy")
+        beside.caption = beside.caption.replace(": accuracy", how)
         display(beside)
+    if missing:
+        display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
 
 
 def distances(records: Iterable[Record], parameters: Parameters) -> Table:
@@ -308,14 +319,12 @@ def explained(table: int) -> Table:
     ablated = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
     rows = []
     for cell in reasons(committed("published"), ablated, table=table).itertuples():
-        case = f"case {cell.case}" if cell.case else ""
+        where = {"none": "no defence", "both": f"{cell.defense} in both phases", "": cell.defense}
         words = [
             DATASETS[cell.dataset].title,
-            cell.defense,
-            PHASE_TITLES.get(cell.phase),
-            attack_title(cell.attack),
-            case,
+            where.get(cell.phase, f"{cell.defense} in {PHASE_TITLES.get(cell.phase)}"),
         ]
+        words += [attack_title(cell.attack), f"case {cell.case}"] if cell.attack else []
         row = {
             "cell": ", ".join(filter(None, words)),
             "paper": f"{cell.accuracy:.4f}",
@@ -403,8 +412,19 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
-    """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning."""
-    lines = [f"- {v.claim['claim']} {_mark(v.supported)} {_evidence(v)}" for v in judge_claims(records, prefix)]
+    """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning.
+
+    What they cannot say, the long trainings on a tenth of the images do.
+    """
+    records = list(records)
+    datasets = {record.experiment.training.dataset for record in records}
+    longer = [record for record in committed("tenth") if record.experiment.training.dataset in datasets]
+    lines = []
+    for verdict, other in zip(judge_claims(records, prefix), judge_claims(longer, prefix), strict=True):
+        untold = verdict.supported == "not testable" != other.supported
+        v = other if untold else verdict
+        where = " on a tenth of the images" if untold else ""
+        lines.append(f"- {v.claim['claim']} {_mark(v.supported)} {_evidence(v)}{where}")
     return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
 
 
