@@ -15,7 +15,7 @@ import torch
 from IPython.display import Markdown, display
 from torch.utils.flop_counter import FlopCounterMode
 
-from prlib import figures
+from prlib import figures, paper
 from prlib.cases import Estimate
 from prlib.data import DATASETS, load
 from prlib.experiment import Experiment, Record, Store
@@ -316,9 +316,9 @@ def rivals(records: Iterable[Record]) -> Table:
 
 def explained(table: int) -> Table:
     """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
-    ablated = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
+    readings = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
     rows = []
-    for cell in reasons(committed("published"), ablated, table=table).itertuples():
+    for cell in reasons(committed("published"), readings, table=table).itertuples():
         where = {"none": "no defence", "both": f"{cell.defense} in both phases", "": cell.defense}
         words = [
             DATASETS[cell.dataset].title,
@@ -343,6 +343,42 @@ def explained(table: int) -> Table:
         "more than chance. What was measured on fewer training images is a hint and no more."
     )
     return Table(pd.DataFrame(rows).fillna(""), caption, f"explained-{table}")
+
+
+def effects(found: pd.DataFrame) -> Table:
+    """A row for each other reading of a choice in ``prlib.verdict.ablations``: how much it changes, how often."""
+    rows = []
+    for (id_, topic, variant, base), group in found.groupby(["id", "topic", "variant", "base"], sort=False):
+        beyond = sum(not d.low <= 0 <= d.high for d in group.difference)
+        values = [d.value for d in group.difference]
+        rows.append(
+            {
+                "choice": f"**{id_}** {topic}",
+                "variant": f"`{variant}`",
+                "instead of": f"`{base}`",
+                "accuracies": len(group),
+                "changed beyond chance": beyond,
+                "from … to": f"{min(values):+.3f} … {max(values):+.3f}",
+            }
+        )
+    return Table(pd.DataFrame(rows), "What the other reading of each choice changes.", "effects")
+
+
+def ablated(found: pd.DataFrame, profile: str) -> Table:
+    """The rows of ``prlib.verdict.ablations``, each accuracy linked to its record."""
+    rows = [
+        {
+            "choice": f"**{row.id}** {row.topic}",
+            "dataset": DATASETS[row.dataset].title,
+            "epochs": f"{row.epochs:,}",
+            "judged": " ".join(filter(None, [attack_title(row.attack), row.case, PHASE_TITLES.get(row.phase)])),
+            "variant": f"`{row.variant}` {linked(row.ours, row.record, 3)}",
+            "instead of": f"`{row.base}` {linked(row.default, row.default_record, 3)}",
+            "difference [95% interval]": signed(row.difference),
+        }
+        for row in found.itertuples()
+    ]
+    return Table(pd.DataFrame(rows), f"Variants and what they change (profile `{profile}`).", f"ablations-{profile}")
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
@@ -396,12 +432,9 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     that of most images. Numbers are linked to their records. A sentence with a number that was not measured is left
     out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
     """
-    cells = measured(records).sort_values(["epochs", "n_test"], ascending=False, kind="stable")
-    told = {}
-    for name, columns in where.items():
-        found = cells[(cells[list(columns)] == pd.Series(columns)).all(axis=1)]
-        if len(found):
-            told[name] = linked(found.ours.iloc[0], found.record.iloc[0], 3)
+    cells = measured(records)
+    found = {name: _last(cells, columns) for name, columns in where.items()}
+    told = {name: text for name, text in found.items() if text}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
         numbers = set(re.findall(r"{(\w+)}", sentence))
@@ -409,6 +442,40 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
         if rests:
             kept.append(sentence.format(**told))
     return Markdown(" ".join(kept))
+
+
+def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
+    """A row a dataset: the accuracy that each column selects, as in ``tell``; a dash where it was not measured."""
+    cells, rows = measured(records), []
+    for dataset, data in DATASETS.items():
+        if (cells.dataset == dataset).any():
+            found = {title: _last(cells, {**where, "dataset": dataset}) or "–" for title, where in columns.items()}
+            rows.append({"dataset": data.title} | found)
+    return Table(pd.DataFrame(rows), caption, name)
+
+
+def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
+    """Show the accuracies at an ε of the reader's, if one was asked for; the paper has none to put beside them."""
+    cells = measured(records)
+    cells = cells[cells.attack.str.contains("@") & (cells.case != "adaptive")]
+    if len(cells):
+        display(
+            accuracies(cells, parameters, f"Accuracy under attacks at ε = {parameters.epsilon:g}.", "other-epsilon")
+        )
+
+
+def variants(
+    records: Iterable[Record], variant: str, trained_with: Sequence[str], parameters: Parameters
+) -> tuple[pd.DataFrame, Parameters]:
+    """The run's cells if it measured a variant of a defence, else those after 50 epochs on a tenth of the images.
+
+    Returns them with the parameters of the run that they are from.
+    """
+    cells = measured(records)
+    if (cells.defense == variant).any():
+        return cells, parameters
+    shorter = measured(committed("tenth", trained_with))
+    return shorter[shorter.epochs == 50], Parameters("tenth")
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
@@ -435,8 +502,9 @@ def summary(records: Iterable[Record]) -> Markdown:
     cells = compare(records, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
     agrees = [bool(a) for a in cells.agrees if a is not None]
     return Markdown(
-        f"Of the paper's {len(found)} claims, supported: {counts}. This profile measures {len(agrees)} of the "
-        f"{len(cells)} numbers in the paper's tables (each counted once), and {sum(agrees)} agree with the paper's."
+        f"Of the paper's {len(found)} claims, supported: {counts}. Of the {len(paper.tables())} numbers in its "
+        f"tables {len(cells)} are left if each is counted once. This run measures {len(agrees)} of these, and "
+        f"{sum(agrees)} agree with the paper's."
     )
 
 
@@ -636,6 +704,13 @@ def _run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             options.append(f"--{name.replace('_', '-')} {text}")
     return f"PRLIB_RESULTS=_build/again .venv/bin/python -m prlib run {' '.join(options)}"
+
+
+def _last(cells: pd.DataFrame, where: Mapping[str, Any]) -> str:
+    """The accuracy of the last epoch, and there of most images, linked to its record; empty if there is none."""
+    found = cells[(cells[list(where)] == pd.Series(where)).all(axis=1)]
+    found = found.sort_values(["epochs", "n_test"], ascending=False, kind="stable")
+    return linked(found.ours.iloc[0], found.record.iloc[0], 3) if len(found) else ""
 
 
 @cache
