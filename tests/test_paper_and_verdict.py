@@ -2,16 +2,17 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import pytest
 from scipy import stats
 
-from prlib import paper
-from prlib.cases import wilson
+from prlib import paper, report
+from prlib.cases import Estimate, wilson
 from prlib.experiment import Cell, Experiment, Record, Store, Training
-from prlib.profiles import default_attack, default_defence, default_recipe
+from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.verdict import ablations, checks, compare, disagreements, judge_claim, measured, reasons, sanity, worst_cases
 
 KEY = ["dataset", "epochs", "attack", "case"]
@@ -338,3 +339,59 @@ def test_a_number_beyond_the_tolerance_is_explained_by_a_choice_that_closes_the_
     (row,) = reasons([ours], ablations([]), **where).itertuples()
     assert (row.id, row.variant) == ("", "")
     assert reasons([record("bim", 0.6)], ablations([]), **where).empty  # agrees with the paper
+
+
+def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
+    cells = [("mnist", 50, 0.9, 1000), ("mnist", 500, 0.7, 100), ("mnist", 500, 0.6, 1000), ("cifar10", 50, 0.3, 1000)]
+    records = [one_cell(dataset, "pr", "pr", epochs, "mim", "A", a, n) for dataset, epochs, a, n in cells]
+    columns = {"last": {"attack": "mim"}, "first": {"attack": "mim", "epochs": 50}, "never": {"attack": "cw"}}
+    seen = report.glance(records, columns, "caption", "name").frame.set_index("dataset")
+    told = seen.map(lambda text: text.partition("]")[0].strip("["))
+    assert told.to_dict("index") == {
+        "MNIST": {"last": "0.600", "first": "0.900", "never": "–"},
+        "CIFAR-10": {"last": "0.300", "first": "0.300", "never": "–"},
+    }
+    assert f"(record:{records[2].experiment.name})" in seen.loc["MNIST", "last"]
+
+
+def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, monkeypatch):
+    accuracies = the_papers_own(tables)
+    short, long = made_up({k: v for k, v in accuracies.items() if k[1] == 50}), made_up(accuracies)
+    monkeypatch.setattr(report, "committed", lambda profile: {"tenth": long}[profile])
+    told = dict(zip([c["id"] for c in paper.claims()], report.answer(short, "q1").data.split("\n- ")[1:], strict=False))
+    assert told["q1-training-phase"].endswith("of 1 comparisons")
+    assert told["q1-relieves-over-fitting"].endswith("fails in 1 of 1 comparisons on a tenth of the images")
+    monkeypatch.setattr(report, "committed", lambda profile: [])
+    assert "not testable" in report.answer(short, "q1").data
+
+
+def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
+    records = made_up_everything(tables)
+    monkeypatch.setattr(report, "committed", lambda profile: {"published": records}[profile])
+    shown = report.paper_and_ours(records, 6, "mnist", Parameters("published")).frame
+    assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
+    assert "published" not in shown
+    for profile in ("sample", "tenth"):
+        beside = report.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
+        assert list(beside.published) == list(shown["ours [95% interval]"])
+    assert "published" not in report.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+
+
+def test_effects_count_what_is_beyond_chance():
+    where = {"dataset": "mnist", "defense": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
+    names = {"id": "D18", "topic": "steps", "variant": "bim-quarter", "base": "bim"}
+    differences = [Estimate(-0.1, -0.2, -0.05), Estimate(0.01, -0.1, 0.1), Estimate(0.3, 0.2, 0.4)]
+    (row,) = report.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(
+        "records"
+    )
+    assert (row["accuracies"], row["changed beyond chance"], row["from … to"]) == (3, 2, "-0.100 … +0.300")
+
+
+def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
+    custom = Parameters("published", ["mnist"], epsilon=0.1)
+    kept, changed = (
+        next(e for e in custom.experiments() if e.attacks and e.attacks[0].name == n) for n in ("cw", "fgsm@0.1")
+    )
+    for experiment, badge in ((kept, "[published · "), (changed, "[custom · ")):
+        cell = SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=experiment.name)
+        assert report.badge(custom, cell).startswith(badge)
