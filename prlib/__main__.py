@@ -71,14 +71,14 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     status, store, records = 0, parameters.store, _stored(parameters, experiments)
     there = [r for r in records if any(store.snapshot(r.experiment.training, e).exists() for e in r.experiment.epochs)]
     if not there:
-        raise FileNotFoundError(f"the weights behind these {len(records)} records are not in {store.root}")
+        raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:
         agreeing, judged = verify(record, store, options.images, options.data)
         share = agreeing / judged
         status |= share < options.least
         print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
     if left := len(records) - len(there):
-        print(f"{left} more records have no weights in {store.root} and were not judged again")
+        print(f"not judged again, since their weights are not in {store.root}: {left} of {len(records)}")
     return status
 
 
@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="test images, instead of the profile's; attacks that it gives fewer keep those",
     )
-    which.add_argument("--epsilon", type=float, metavar="E", help="of the attacks, instead of the paper's; up to 1")
+    which.add_argument(
+        "--epsilon", type=float, metavar="E", help="of FGSM, BIM and MIM, instead of the paper's; up to 1"
+    )
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")

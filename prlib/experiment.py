@@ -238,7 +238,7 @@ class Record:
 class Store:
     """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors).
 
-    What it lacks is taken from the store ``beside`` it, which is never written to.
+    A record or a network that it lacks is looked for in the store ``beside`` it, which is never written to.
     """
 
     def __init__(self, root: Path, beside: "Store | None" = None) -> None:

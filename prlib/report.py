@@ -328,7 +328,7 @@ def explained(table: int) -> Table:
         ]
         words += [attack_title(cell.attack), f"case {cell.case}"] if cell.attack else []
         row = {
-            "cell": ", ".join(filter(None, words)),
+            "cell": ", ".join(words),
             "paper": f"{cell.accuracy:.4f}",
             "ours": number(cell.ours, cell.record, interval=False),
             "other reading": "none measured",
@@ -435,8 +435,7 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
     """
     cells = measured(records)
-    found = {name: _last(cells, columns) for name, columns in where.items()}
-    told = {name: text for name, text in found.items() if text}
+    told = {name: text for name, columns in where.items() if (text := _last(cells, columns))}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
         numbers = set(re.findall(r"{(\w+)}", sentence))
@@ -469,15 +468,14 @@ def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
 def variants(
     records: Iterable[Record], variant: str, trained_with: Sequence[str], parameters: Parameters
 ) -> tuple[pd.DataFrame, Parameters]:
-    """The run's cells if it measured a variant of a defence, else those after 50 epochs on a tenth of the images.
+    """The run's cells at the epochs at which it measured a variant of a defence, else those of profile ``tenth``.
 
     Returns them with the parameters of the run that they are from.
     """
-    cells = measured(records)
-    if (cells.defense == variant).any():
-        return cells, parameters
-    shorter = measured(committed("tenth", trained_with))
-    return shorter[shorter.epochs == 50], Parameters("tenth")
+    cells, whose = measured(records), parameters
+    if not (cells.defense == variant).any():
+        cells, whose = measured(committed("tenth", trained_with)), Parameters("tenth")
+    return cells[cells.epochs.isin(cells[cells.defense == variant].epochs)], whose
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
@@ -487,13 +485,13 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
     """
     records = list(records)
     datasets = {record.experiment.training.dataset for record in records}
-    longer = [record for record in committed("tenth") if record.experiment.training.dataset in datasets]
+    asked = any("@" in a.name for r in records for a in r.experiment.attacks)  # for an ε that is not the paper's
+    longer = [] if asked else [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
     lines = []
-    for verdict, other in zip(judge_claims(records, prefix), judge_claims(longer, prefix), strict=True):
-        untold = verdict.supported == "not testable" != other.supported
-        v = other if untold else verdict
-        where = " on a tenth of the images" if untold else ""
-        lines.append(f"- {v.claim['claim']} {_mark(v.supported)} {_evidence(v)}{where}")
+    for v, long in zip(judge_claims(records, prefix), judge_claims(longer, prefix), strict=True):
+        told, where = (v, "") if v.supported != "not testable" else (long, " on a tenth of the images")
+        evidence = f" {_evidence(told)}{where}" if _evidence(told) else ""
+        lines.append(f"- {v.claim['claim']} {_mark(told.supported)}{evidence}")
     return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
 
 
@@ -616,7 +614,8 @@ def source(thing: Callable[..., Any]) -> Markdown:
 
 def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> str:
     """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
-    profile = "custom" if parameters.custom and cell.record not in _names(parameters.profile) else parameters.profile
+    changed = parameters.recompute or parameters.seeds or cell.record not in _names(parameters.profile)
+    profile = "custom" if parameters.custom and changed else parameters.profile
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
     return f"[{text}{f' · {cell.epochs:,} epochs' if epochs else ''}](record:{cell.record}){{.badge}}"
 
@@ -647,21 +646,20 @@ def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
 
 def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool | None) -> list[Experiment]:
     experiments = parameters.experiments()
-    images: dict[Any, int] = {}
-    for e in experiments:
-        images[_judged(e)] = max(e.n_test, images.get(_judged(e), 0))
     return [
         e
         for e in experiments
         if (trained_with is None or e.training.defence.name in trained_with)
         and adaptive in (None, "adaptive" in e.cases)
         # What repeats another on fewer images is there to be compared with the attacks that know the defence.
-        and (adaptive is None or e.n_test == images[_judged(e)])
+        and (adaptive is None or not any(_repeats(e, other) for other in experiments))
     ]
 
 
-def _judged(e: Experiment) -> tuple[Any, ...]:
-    return e.training, e.tested_with, e.epochs, e.attacks
+def _repeats(e: Experiment, other: Experiment) -> bool:
+    """Whether another experiment measures the same and more."""
+    same = all(getattr(e, name) == getattr(other, name) for name in ("training", "tested_with", "epochs", "attacks"))
+    return same and other != e and set(e.cases) <= set(other.cases) and e.n_test <= other.n_test
 
 
 def _plain(text: str) -> str:
@@ -711,7 +709,7 @@ def _run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
 def _last(cells: pd.DataFrame, where: Mapping[str, Any]) -> str:
     """The accuracy of the last epoch, and there of most images, linked to its record; empty if there is none."""
     found = cells[(cells[list(where)] == pd.Series(where)).all(axis=1)]
-    found = found.sort_values(["epochs", "n_test"], ascending=False, kind="stable")
+    found = found.sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
     return linked(found.ours.iloc[0], found.record.iloc[0], 3) if len(found) else ""
 
 

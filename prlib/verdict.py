@@ -162,8 +162,9 @@ WHITE_BOX = ("eot-pgd", "eot-pgd-margin", "crossing", "crossing-margin", "pgd", 
 def ablations(records: Iterable[Record]) -> pd.DataFrame:
     """What the other reading of a choice changes: a row a cell that differs from another in a variant alone.
 
-    Columns: ``COLUMNS`` of the variant's cell, id and topic of the choice (``prlib.paper.deviations()``), variant, base
-    (their names), ours and default (Estimates), difference, record and default_record.
+    Columns: ``COLUMNS``, n_train and n_test of the variant's cell, id and topic of the choice
+    (``prlib.paper.deviations()``), variant, base (their names), ours and default (Estimates), difference, record and
+    default_record.
     """
     cells, rows = measured(records), []
     for entry in paper.deviations():
@@ -177,7 +178,8 @@ def ablations(records: Iterable[Record]) -> pd.DataFrame:
                 for pair in pairs.rename(columns=renamed).to_dict("records"):
                     names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
                     rows.append(pair | names | {"difference": pair["ours"].minus(pair["default"])})
-    return pd.DataFrame(rows)
+    columns = ["id", "topic", "variant", "base", "ours", "default", "difference", "record", "default_record"]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "n_train", "n_test", *columns])
 
 
 def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -332,7 +334,8 @@ def _findings(record: Record) -> Iterable[tuple[str, str]]:
     for cell in record.cells:
         for weaker in record.cells:
             same = (weaker.epoch, weaker.case, weaker.tested_with) == (cell.epoch, cell.case, cell.tested_with)
-            if same and weaker.attack == "fgsm" and cell.attack in ("bim", "mim"):
+            (stronger, _, epsilon), (weak, _, its) = cell.attack.partition("@"), weaker.attack.partition("@")
+            if same and epsilon == its and weak == "fgsm" and stronger in ("bim", "mim"):
                 gap = wilson(cell.correct, cell.total).minus(wilson(weaker.correct, weaker.total))
                 if gap.low > 0:
                     yield cell.attack, f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM"

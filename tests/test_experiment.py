@@ -298,28 +298,52 @@ def test_overridden_runs_are_custom_and_have_a_store_of_their_own(monkeypatch, t
     assert not Parameters(datasets=["mnist"]).custom
     custom = Parameters("published", n_test=1000, epochs=[50])
     assert custom.custom and custom.store.root.name == "custom"
-    assert custom.store.beside.root == ROOT / "results" / "published"  # wherever $PRLIB_RESULTS is
+    beside = [custom.store.beside.root, custom.store.beside.beside.root]
+    assert beside == [tmp_path / "published", ROOT / "results" / "published"]
     assert len(set(custom.experiments())) == len(custom.experiments()) < len(Parameters("published").experiments())
 
 
 def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has_one():
     papers, ours = Parameters("published", ["mnist"]), Parameters("published", ["mnist"], epsilon=0.2)
     assert not papers.custom and ours.custom
-    experiments = [e for e in papers.experiments() if not any("@" in a.name for a in e.attacks)]  # but of sweeps
-    changed = [e for e in ours.experiments() if e not in papers.experiments()]
-    assert [e for e in experiments if not any(a.name != "cw" for a in e.attacks)] == [
-        e for e in ours.experiments() if not any(a.name != "cw" for a in e.attacks)
-    ]
-    for before, after in zip([e for e in experiments if e not in ours.experiments()], changed, strict=True):
+    papers, ours = papers.experiments(), ours.experiments()
+    kept = [e for e in papers if "adaptive" in e.cases or all(a.name == "cw" for a in e.attacks)]
+    assert [e for e in ours if e in papers] == kept
+    for before, after in zip([e for e in papers if e not in kept], [e for e in ours if e not in kept], strict=True):
         assert (after.training, after.epochs, after.n_test) == (before.training, before.epochs, before.n_test)
         assert [a.name for a in after.attacks] == [f"{a.name}@0.2" for a in before.attacks]
         for attack, other in zip(before.attacks, after.attacks, strict=True):
             had, has = dict(attack.options), dict(other.options)
             assert has["epsilon"] == 0.2 and had["epsilon"] == 0.3
-            if attack.name in ("bim", "mim", "bim-true", "mim-true", "mim-eq4"):  # steps that do not follow ε
-                assert has["step_size"] == had["step_size"]
-            elif "step_size" in had:
-                assert has["step_size"] / 0.2 == pytest.approx(had["step_size"] / 0.3)
+            if "quarter" in attack.name:
+                assert (has["step_size"], had["step_size"]) == pytest.approx((0.05, 0.075))
+            else:  # steps that do not follow ε
+                assert has.get("step_size") == had.get("step_size")
+
+
+def test_names_fit_any_file_system():
+    for profile in PROFILES:
+        for epsilon in (None, 0.123456789):
+            names = [e.name for e in Parameters(profile, epsilon=epsilon).experiments()]
+            assert len(set(names)) == len(names) and max(map(len, names)) <= 255 - len("..json.partial")
+
+
+@pytest.mark.parametrize("path", ["README.md", "book/rerun.ipynb"])
+def test_the_commands_of_the_readme_and_the_book_name_experiments_that_there_are(path, capsys):
+    commands = re.findall(r"python -m prlib (?:run|list|show|verify) ([^#\n`\\]*)", (ROOT / path).read_text())
+    commands = [c for c in commands if c.strip()]
+    assert commands
+    for arguments in commands:
+        assert main(["list", "--names", *arguments.split()]) == 0, arguments
+    capsys.readouterr()
+
+
+def test_what_another_experiment_measures_too_is_not_measured_again_for_a_chapter():
+    parameters = Parameters("published", ["mnist"], n_test=1000)  # the paper's attacks are twice on 1,000 images
+    wanted = report._wanted(parameters, ["pr"], adaptive=False)
+    judged = [(e.attacks, e.tested_with, case) for e in wanted for case in e.cases]
+    assert len(set(judged)) == len(judged)
+    assert {case for _, _, case in judged} == {"A", "B", "C", "A twice", "C twice"}
 
 
 def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch, capsys):
@@ -387,7 +411,7 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
     assert "300 of 300" in capsys.readouterr().out
     (tmp_path / "custom" / "weights").rename(tmp_path / "gone")
     assert main(["verify", *chosen, "--images", "100"]) == 2
-    assert "the weights behind these 1 records are not in" in capsys.readouterr().err
+    assert "no weights are in" in capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):

@@ -366,15 +366,25 @@ def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, 
 
 
 def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
-    records = made_up_everything(tables)
-    monkeypatch.setattr(report, "committed", lambda profile: {"published": records}[profile])
-    shown = report.paper_and_ours(records, 6, "mnist", Parameters("published")).frame
+    records, published = made_up_everything(tables), made_up_everything(tables, n=1000)
+    monkeypatch.setattr(report, "committed", lambda profile: {"published": published}[profile])
+    shown = report.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
     assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
     assert "published" not in shown
     for profile in ("sample", "tenth"):
         beside = report.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
-        assert list(beside.published) == list(shown["ours [95% interval]"])
+        assert list(beside.published) == list(shown["ours [95% interval]"]) != list(beside["ours [95% interval]"])
     assert "published" not in report.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+
+
+def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
+    own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
+    half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
+    monkeypatch.setattr(report, "committed", lambda profile, trained_with: {"tenth": own + half}[profile])
+    for records, profile in ((own, "tenth"), (own + half, "published")):
+        cells, whose = report.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
+        assert list(zip(cells.defense, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
+        assert whose.profile == profile
 
 
 def test_effects_count_what_is_beyond_chance():
@@ -385,6 +395,7 @@ def test_effects_count_what_is_beyond_chance():
         "records"
     )
     assert (row["accuracies"], row["changed beyond chance"], row["from … to"]) == (3, 2, "-0.100 … +0.300")
+    assert report.effects(ablations([])).frame.empty and report.ablated(ablations([]), "tenth").frame.empty
 
 
 def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
@@ -392,6 +403,7 @@ def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
     kept, changed = (
         next(e for e in custom.experiments() if e.attacks and e.attacks[0].name == n) for n in ("cw", "fgsm@0.1")
     )
-    for experiment, badge in ((kept, "[published · "), (changed, "[custom · ")):
-        cell = SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=experiment.name)
-        assert report.badge(custom, cell).startswith(badge)
+    cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
+    assert [report.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
+    for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
+        assert report.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")

@@ -31,7 +31,7 @@ class Parameters:
         profile: "sample", "published", "tenth" or "paper".
         datasets, seeds, epochs: restrict or replace the profile's lists.
         n_train, n_test: images per dataset.
-        epsilon: of all attacks that have one, above 0 and up to 1; they are then called ``fgsm@0.1`` and so on.
+        epsilon: of the paper's FGSM, BIM and MIM, above 0 and up to 1; they are then called ``fgsm@0.1`` and so on.
         device: "cpu", "cuda" or "cuda:0", ….
         recompute: measure again even what is stored.
 
@@ -63,9 +63,7 @@ class Parameters:
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 1)
-        if self.epsilon is not None and (
-            isinstance(self.epsilon, bool) or not isinstance(self.epsilon, int | float) or not 0 < self.epsilon <= 1
-        ):
+        if self.epsilon is not None and (type(self.epsilon) not in (int, float) or not 0 < self.epsilon <= 1):
             raise ValueError(f"epsilon must be a number above 0 and up to 1; got {self.epsilon!r}")
         if not isinstance(self.recompute, bool):
             raise ValueError(f"recompute must be True or False; got {self.recompute!r}")
@@ -94,12 +92,13 @@ class Parameters:
     def store(self) -> Store:
         """Where this run's records are kept.
 
-        Overridden runs have a folder of their own, and take from the profile's what has not changed.
+        Overridden runs have a folder of their own, and take what has not changed from the profile's, or from the
+        repository's.
         """
         if not self.custom:
             return Store(results_folder() / self.profile)
-        measured = repository_results() if self.profile in COMMITTED else results_folder()
-        return Store(results_folder() / "custom", beside=None if self.recompute else Store(measured / self.profile))
+        own = Store(results_folder() / self.profile, beside=Store(repository_results() / self.profile))
+        return Store(results_folder() / "custom", beside=None if self.recompute else own)
 
     @property
     def chosen_datasets(self) -> tuple[str, ...]:
@@ -115,7 +114,7 @@ class Parameters:
             for seed in self.seeds or profile["seeds"]
             for entry in profile["experiments"]
             if dataset in entry.get("datasets", [dataset])
-            for epsilon in entry.get("epsilons", [self.epsilon])
+            for epsilon in entry.get("epsilons", [None if "adaptive" in entry.get("cases", []) else self.epsilon])
         ]
         return list(dict.fromkeys(experiments))  # fewer images or epochs can make two the same
 
@@ -127,7 +126,7 @@ class Parameters:
         n_test = self.n_test or profile["n_test"] or available.n_test
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
-        attacks = [f"{name}@{epsilon:.10g}" if epsilon else name for name in entry.get("attacks", [])]
+        attacks = [f"{name}@{epsilon}" if epsilon else name for name in entry.get("attacks", [])]
         recipe = default_recipe(dataset, defence.name)
         return Experiment(
             training=Training(dataset, profile["source"], n_train, defence, recipe, seed),
