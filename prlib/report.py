@@ -435,7 +435,7 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
     """
     cells = measured(records)
-    told = {name: text for name, columns in where.items() if (text := _last(cells, columns))}
+    told = {name: found for name, columns in where.items() if (found := _last(cells, columns))}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
         numbers = set(re.findall(r"{(\w+)}", sentence))

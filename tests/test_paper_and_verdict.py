@@ -1,6 +1,7 @@
 """The transcribed tables against the paper's own identities, and verdicts against counts made by hand."""
 
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -407,3 +408,15 @@ def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
     assert [report.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
     for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
         assert report.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")
+
+
+def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
+    records = [one_cell("mnist", "pr", "pr", epochs, "mim", "A", a, 1000) for epochs, a in ((50, 0.9), (500, 0.7))]
+    text = (
+        "So it is. After 50 epochs it keeps {early}. It falls to {late}. That is much. CW leaves {cw}. That is little."
+    )
+    mim = {"attack": "mim"}
+    told = report.tell(records, text, early=mim | {"epochs": 50}, late=mim, cw={"attack": "cw"}).data
+    assert re.sub(r"\[(\S+)\]\(\S+?\)", r"\1", told) == (
+        "So it is. After 50 epochs it keeps 0.900. It falls to 0.700. That is much."
+    )
