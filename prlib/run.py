@@ -90,8 +90,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     """
     experiment = record.experiment
     train_split, split = _splits(experiment, data_root)
-    snapshots = {epoch: store.snapshot(experiment.training, epoch) for epoch in sorted(set(experiment.epochs))}
-    snapshots = {epoch: path for epoch, path in snapshots.items() if path.exists()}
+    snapshots = store.snapshots(experiment)
     if not snapshots:
         folder = store.weights(experiment.training)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
