@@ -53,12 +53,10 @@ def run(
         raise ValueError("tf32 needs a GPU; got device 'cpu'")
     store.check_writable()
     train_split, test_split = _splits(experiment, data_root)
-    weights = _folder(store, experiment.training, tf32)
-    with FileLock(weights / ".lock", is_singleton=True), one_thread(), _tf32(tf32):
+    networks = _networks(store, experiment.training, experiment.epochs, tf32)
+    with one_thread(), _tf32(tf32), networks as weights:
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
-        if not tf32:
-            _borrow(store, experiment.training, experiment.epochs)
         surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
         record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress)
         with atomically(store.record_path(experiment)) as partial:
@@ -125,21 +123,20 @@ def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split
     return train_split, load(training.dataset, "test", root).take(experiment.n_test)
 
 
-def _folder(store: Store, training: Training, tf32: bool) -> Path:
-    weights = store.weights(training)
+@contextmanager
+def _networks(store: Store, training: Training, epochs: Sequence[int], tf32: bool) -> Iterator[Path]:
+    """The folder of a training's networks, this process's own inside, with those that only the store beside has."""
+    folder = store.weights(training)
     if tf32:
-        weights = weights.with_name(f"{weights.name}-tf32")
-    weights.mkdir(parents=True, exist_ok=True)
-    return weights
-
-
-def _borrow(store: Store, training: Training, epochs: Sequence[int]) -> None:
-    """Copy the networks that only the store beside has."""
-    for epoch in epochs:
-        source, target = store.snapshot(training, epoch), snapshot_path(store.weights(training), epoch)
-        if source != target and source.exists():
-            with atomically(target) as partial:
-                shutil.copyfile(source, partial)
+        folder = folder.with_name(f"{folder.name}-tf32")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock", is_singleton=True):
+        for epoch in () if tf32 else epochs:
+            source, target = store.snapshot(training, epoch), snapshot_path(folder, epoch)
+            if source != target and source.exists():
+                with atomically(target) as partial:
+                    shutil.copyfile(source, partial)
+        yield folder
 
 
 def _surrogate(
@@ -155,10 +152,7 @@ def _surrogate(
         return None
     training = replace(experiment.training, defence=Defence())
     last, seed = max(experiment.epochs), derive(training.seed, "training")
-    folder = _folder(store, training, tf32)
-    with FileLock(folder / ".lock", is_singleton=True):
-        if not tf32:
-            _borrow(store, training, [last])
+    with _networks(store, training, [last], tf32) as folder:
         ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress)
     return network
 

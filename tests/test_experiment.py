@@ -321,6 +321,15 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
                 assert has.get("step_size") == had.get("step_size")
 
 
+@pytest.mark.parametrize("given", [{}, {"n_test": 900, "epochs": [50]}, {"epsilon": 0.1}])
+def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
+    experiments = Parameters("published", ["mnist"], **given).experiments()
+    for experiment in experiments:
+        _, _, arguments = report.recompute_command(experiment).partition("prlib run ")
+        assert main(["list", "--names", *arguments.split()]) == 0, arguments
+        assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [experiment.name]
+
+
 def test_names_fit_any_file_system():
     for profile in PROFILES:
         for epsilon in (None, 0.123456789):
