@@ -688,8 +688,9 @@ def recompute_command(experiment: Experiment) -> str:
     """The command that measures one experiment again; empty if no profile has it, whatever sizes it is given."""
     t = experiment.training
     sizes = {"seeds": (t.seed,), "epochs": experiment.epochs, "n_train": t.n_train, "n_test": experiment.n_test}
-    if epsilons := {float(epsilon) for a in experiment.attacks if (epsilon := a.name.partition("@")[2])}:
-        sizes["epsilon"] = max(epsilons)  # one, where the reader chose it
+    chosen = {float(epsilon) for attack in experiment.attacks if (epsilon := attack.name.partition("@")[2])}
+    if chosen and "adaptive" not in experiment.cases:  # whose own a profile gives
+        (sizes["epsilon"],) = chosen
     for overrides in ({}, sizes):
         for profile in PROFILES:
             parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)  # type: ignore[arg-type]

@@ -321,7 +321,7 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
                 assert has.get("step_size") == had.get("step_size")
 
 
-@pytest.mark.parametrize("given", [{}, {"n_test": 900, "epochs": [50]}, {"epsilon": 0.1}])
+@pytest.mark.parametrize("given", [{}, {"n_test": 100, "epochs": [50]}, {"epsilon": 0.1}, {"epsilon": 1}])
 def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
     experiments = Parameters("published", ["mnist"], **given).experiments()
     for experiment in experiments:

@@ -65,6 +65,8 @@ class Parameters:
                 _check_integer(name, getattr(self, name), 1)
         if self.epsilon is not None and (type(self.epsilon) not in (int, float) or not 0 < self.epsilon <= 1):
             raise ValueError(f"epsilon must be a number above 0 and up to 1; got {self.epsilon!r}")
+        if self.epsilon is not None:
+            object.__setattr__(self, "epsilon", float(self.epsilon))  # it is in names: 1 and 1.0 are one
         if not isinstance(self.recompute, bool):
             raise ValueError(f"recompute must be True or False; got {self.recompute!r}")
 
