@@ -69,7 +69,7 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
     status, store, records = 0, parameters.store, _stored(parameters, experiments)
-    there = [record for record in records if store.snapshots(record.experiment)]
+    there = [r for r in records if store.snapshots(r.experiment.training, r.experiment.epochs)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:

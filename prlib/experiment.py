@@ -257,9 +257,9 @@ class Store:
         path = snapshot_path(self.weights(training), epoch)
         return self.beside.snapshot(training, epoch) if self.beside and not path.exists() else path
 
-    def snapshots(self, experiment: Experiment) -> dict[int, Path]:
-        """The networks at the experiment's epochs, in ascending order, that are here or in the store beside."""
-        paths = {epoch: self.snapshot(experiment.training, epoch) for epoch in sorted(set(experiment.epochs))}
+    def snapshots(self, training: Training, epochs: Iterable[int]) -> dict[int, Path]:
+        """The training's networks at these epochs, in ascending order, that are here or in the store beside."""
+        paths = {epoch: self.snapshot(training, epoch) for epoch in sorted(set(epochs))}
         return {epoch: path for epoch, path in paths.items() if path.exists()}
 
     def check_writable(self) -> None:

@@ -53,8 +53,7 @@ def run(
         raise ValueError("tf32 needs a GPU; got device 'cpu'")
     store.check_writable()
     train_split, test_split = _splits(experiment, data_root)
-    networks = _networks(store, experiment.training, experiment.epochs, tf32)
-    with one_thread(), _tf32(tf32), networks as weights:
+    with one_thread(), _tf32(tf32), _networks(store, experiment.training, experiment.epochs, tf32) as weights:
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
         surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
@@ -88,7 +87,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     """
     experiment = record.experiment
     train_split, split = _splits(experiment, data_root)
-    snapshots = store.snapshots(experiment)
+    snapshots = store.snapshots(experiment.training, experiment.epochs)
     if not snapshots:
         folder = store.weights(experiment.training)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
@@ -131,9 +130,8 @@ def _networks(store: Store, training: Training, epochs: Sequence[int], tf32: boo
         folder = folder.with_name(f"{folder.name}-tf32")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock", is_singleton=True):
-        for epoch in () if tf32 else epochs:
-            source, target = store.snapshot(training, epoch), snapshot_path(folder, epoch)
-            if source != target and source.exists():
+        for epoch, source in store.snapshots(training, () if tf32 else epochs).items():
+            if source != (target := snapshot_path(folder, epoch)):
                 with atomically(target) as partial:
                     shutil.copyfile(source, partial)
         yield folder

@@ -63,9 +63,9 @@ class Parameters:
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 1)
-        if self.epsilon is not None and (type(self.epsilon) not in (int, float) or not 0 < self.epsilon <= 1):
-            raise ValueError(f"epsilon must be a number above 0 and up to 1; got {self.epsilon!r}")
         if self.epsilon is not None:
+            if type(self.epsilon) not in (int, float) or not 0 < self.epsilon <= 1:
+                raise ValueError(f"epsilon must be a number above 0 and up to 1; got {self.epsilon!r}")
             object.__setattr__(self, "epsilon", float(self.epsilon))  # it is in names: 1 and 1.0 are one
         if not isinstance(self.recompute, bool):
             raise ValueError(f"recompute must be True or False; got {self.recompute!r}")
