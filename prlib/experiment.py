@@ -28,6 +28,9 @@ RESULTS = 2
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
 
+WITH_TF32 = " with TF32"
+"""What a record adds to the device's name."""
+
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
 
@@ -234,6 +237,11 @@ class Record:
         """Whether the code's numbers have changed since."""
         return (self.schema, self.results) != (SCHEMA, RESULTS)
 
+    @property
+    def tf32(self) -> bool:
+        """Whether a GPU multiplied with 10 bits of precision, in training and in judging."""
+        return str(self.provenance["machine"]["device"]).endswith(WITH_TF32)
+
 
 class Store:
     """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors).
@@ -248,18 +256,18 @@ class Store:
         """Where the experiment's record is, or will be."""
         return self.root / "records" / f"{experiment.name}.json"
 
-    def weights(self, training: Training) -> Path:
-        """The folder of the training's checkpoint and snapshots."""
-        return self.root / "weights" / training.name
+    def weights(self, training: Training, tf32: bool = False) -> Path:
+        """The folder of the training's checkpoint and snapshots; networks trained with TF32 have one of their own."""
+        return self.root / "weights" / (training.name + ("-tf32" if tf32 else ""))
 
-    def snapshot(self, training: Training, epoch: int) -> Path:
+    def snapshot(self, training: Training, epoch: int, tf32: bool = False) -> Path:
         """Where the network is after so many epochs, here or in the store beside; nothing may be there yet."""
-        path = snapshot_path(self.weights(training), epoch)
-        return self.beside.snapshot(training, epoch) if self.beside and not path.exists() else path
+        path = snapshot_path(self.weights(training, tf32), epoch)
+        return self.beside.snapshot(training, epoch, tf32) if self.beside and not path.exists() else path
 
-    def snapshots(self, training: Training, epochs: Iterable[int]) -> dict[int, Path]:
+    def snapshots(self, training: Training, epochs: Iterable[int], tf32: bool = False) -> dict[int, Path]:
         """The training's networks at these epochs, in ascending order, that are here or in the store beside."""
-        paths = {epoch: self.snapshot(training, epoch) for epoch in sorted(set(epochs))}
+        paths = {epoch: self.snapshot(training, epoch, tf32) for epoch in sorted(set(epochs))}
         return {epoch: path for epoch, path in paths.items() if path.exists()}
 
     def check_writable(self) -> None:
@@ -283,9 +291,9 @@ class Store:
         self.check_writable()
         for experiment in experiments:
             self.record_path(experiment).unlink(missing_ok=True)
-            folder = self.weights(experiment.training)
-            for path in (checkpoint_path(folder), *(snapshot_path(folder, e) for e in experiment.epochs)):
-                path.unlink(missing_ok=True)
+            for folder in (self.weights(experiment.training, tf32) for tf32 in (False, True)):
+                for path in (checkpoint_path(folder), *(snapshot_path(folder, e) for e in experiment.epochs)):
+                    path.unlink(missing_ok=True)
 
     def is_current(self, experiment: Experiment) -> bool:
         """Whether the experiment has a record that is not stale."""

@@ -24,7 +24,19 @@ from torch import Tensor
 from prlib.adaptive import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
-from prlib.experiment import Cell, Defence, Experiment, Record, Store, Training, derive, pack, to_json, unpack
+from prlib.experiment import (
+    WITH_TF32,
+    Cell,
+    Defence,
+    Experiment,
+    Record,
+    Store,
+    Training,
+    derive,
+    pack,
+    to_json,
+    unpack,
+)
 from prlib.model import PaperCNN
 from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
 
@@ -87,9 +99,9 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     """
     experiment = record.experiment
     train_split, split = _splits(experiment, data_root)
-    snapshots = store.snapshots(experiment.training, experiment.epochs)
+    snapshots = store.snapshots(experiment.training, experiment.epochs, record.tf32)
     if not snapshots:
-        folder = store.weights(experiment.training)
+        folder = store.weights(experiment.training, record.tf32)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
     cells = [cell for cell in record.cells if cell.epoch in snapshots]
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
@@ -125,12 +137,10 @@ def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split
 @contextmanager
 def _networks(store: Store, training: Training, epochs: Sequence[int], tf32: bool) -> Iterator[Path]:
     """The folder of a training's networks, this process's own inside, with those that only the store beside has."""
-    folder = store.weights(training)
-    if tf32:
-        folder = folder.with_name(f"{folder.name}-tf32")
+    folder = store.weights(training, tf32)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock", is_singleton=True):
-        for epoch, source in store.snapshots(training, () if tf32 else epochs).items():
+        for epoch, source in store.snapshots(training, epochs, tf32).items():
             if source != (target := snapshot_path(folder, epoch)):
                 with atomically(target) as partial:
                     shutil.copyfile(source, partial)
@@ -270,8 +280,7 @@ def _provenance(device: str) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("prlib", "torch", "numpy")},
         "machine": {
-            "device": device_name(device)
-            + (" with TF32" if device != "cpu" and torch.backends.cudnn.allow_tf32 else ""),
+            "device": device_name(device) + (WITH_TF32 if device != "cpu" and torch.backends.cudnn.allow_tf32 else ""),
             "cores": os.cpu_count(),
             "system": platform.platform(terse=True),
         },

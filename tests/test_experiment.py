@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -97,6 +98,22 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
     assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
     with pytest.raises(FileNotFoundError, match="not in the store"):
         verify(record, Store(tmp_path), n=100)
+
+
+def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):
+    exact, coarse = (store.weights(record.experiment.training, tf32) for tf32 in (False, True))
+    provenance = record.provenance | {"machine": {"device": "a GPU with TF32"}}
+    with_tf32 = dataclasses.replace(record, provenance=provenance)
+    assert with_tf32.tf32 and not record.tf32
+    with pytest.raises(FileNotFoundError, match="-tf32"):
+        verify(with_tf32, store, n=100)
+    moved = Store(tmp_path)
+    shutil.copytree(exact, moved.weights(record.experiment.training, tf32=True))
+    assert verify(with_tf32, moved, n=100) == (400, 400)
+    with pytest.raises(FileNotFoundError):
+        verify(record, moved, n=100)
+    moved.forget([record.experiment])
+    assert not list(tmp_path.glob("weights/*/*.safetensors")) and not coarse.exists()
 
 
 def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store):
