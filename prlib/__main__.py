@@ -69,7 +69,7 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
     status, store, records = 0, parameters.store, _stored(parameters, experiments)
-    there = [r for r in records if store.snapshots(r.experiment.training, r.experiment.epochs, r.tf32)]
+    there = [r for r in records if store.judgeable(r)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:

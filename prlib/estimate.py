@@ -40,8 +40,9 @@ def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Traini
     """For each training the epochs whose weights are wanted and not in the store."""
     wanted: dict[Training, set[int]] = {}
     for e in experiments:
-        if missing := set(e.epochs) - store.snapshots(e.training, e.epochs).keys():
-            wanted.setdefault(e.training, set()).update(missing)
+        for training, epochs in e.networks.items():
+            if missing := set(epochs) - store.snapshots(training, epochs).keys():
+                wanted.setdefault(training, set()).update(missing)
     return wanted
 
 

@@ -198,6 +198,18 @@ class Experiment:
         t, what = self.training, "-".join(attack.name for attack in self.attacks)[:150] or "clean"
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
+    @property
+    def surrogate(self) -> Training | None:
+        """The training, all else equal but without a defence, of the network that transfer attacks are made on."""
+        transfers = any(attack.transfers for attack in self.attacks)
+        return dataclasses.replace(self.training, defence=Defence()) if transfers else None
+
+    @property
+    def networks(self) -> dict[Training, tuple[int, ...]]:
+        """The trainings behind it, each with the epochs at which its network is needed."""
+        surrogate = {self.surrogate: (max(self.epochs),)} if self.surrogate else {}
+        return surrogate | {self.training: self.epochs}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -269,6 +281,11 @@ class Store:
         """The training's networks at these epochs, in ascending order, that are here or in the store beside."""
         paths = {epoch: self.snapshot(training, epoch, tf32) for epoch in sorted(set(epochs))}
         return {epoch: path for epoch, path in paths.items() if path.exists()}
+
+    def judgeable(self, record: Record) -> dict[int, Path]:
+        """The stored networks that can be judged again as the record's were; none if transfer attacks lack theirs."""
+        networks = {t: self.snapshots(t, epochs, record.tf32) for t, epochs in record.experiment.networks.items()}
+        return networks[record.experiment.training] if all(networks.values()) else {}
 
     def check_writable(self) -> None:
         """Raise an OSError unless the folder can be written to."""

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -95,20 +94,20 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     Epochs whose weights are not in the store are left out.
 
     Raises:
-        FileNotFoundError: no weights are in the store.
+        FileNotFoundError: no weights are in the store, or none of the network that a transfer attack is made on.
     """
     experiment = record.experiment
     train_split, split = _splits(experiment, data_root)
-    snapshots = store.snapshots(experiment.training, experiment.epochs, record.tf32)
+    snapshots = store.judgeable(record)
     if not snapshots:
-        folder = store.weights(experiment.training, record.tf32)
-        raise FileNotFoundError(f"the weights behind {experiment.name} are not in the store: {folder}")
+        folders = " and ".join(str(store.weights(training, record.tf32)) for training in experiment.networks)
+        raise FileNotFoundError(f"the weights behind {experiment.name} are not all in the store: {folders}")
     cells = [cell for cell in record.cells if cell.epoch in snapshots]
     batches = range(-(-min(n, len(split)) // BATCH_SIZE))
     networks = ((epoch, load_model(path)) for epoch, path in snapshots.items())
     agreeing = judged = 0
     with one_thread():
-        surrogate = _surrogate(experiment, store, train_split)
+        surrogate = _surrogate(experiment, store, train_split, tf32=record.tf32)
         again_all = _judge_all(experiment, networks, split, surrogate, batches=batches)
         for before, again in zip(cells, again_all, strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
@@ -156,9 +155,8 @@ def _surrogate(
     tf32: bool = False,
 ) -> PaperCNN | None:
     """The network that transfer attacks are made on: trained as the experiment's, but with no defence."""
-    if not any(attack.transfers for attack in experiment.attacks):
+    if (training := experiment.surrogate) is None:
         return None
-    training = replace(experiment.training, defence=Defence())
     last, seed = max(experiment.epochs), derive(training.seed, "training")
     with _networks(store, training, [last], tf32) as folder:
         ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress)

@@ -96,7 +96,7 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
     assert verify(record, store, n=100) == (400, 400)
     flipped = [dataclasses.replace(c, success=pack(~unpack(c.success, c.total))) for c in record.cells]
     assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
-    with pytest.raises(FileNotFoundError, match="not in the store"):
+    with pytest.raises(FileNotFoundError, match="not all in the store"):
         verify(record, Store(tmp_path), n=100)
 
 
@@ -116,7 +116,8 @@ def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):
     assert not list(tmp_path.glob("weights/*/*.safetensors")) and not coarse.exists()
 
 
-def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store):
+def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store, tmp_path):
+    lacking = Store(tmp_path)
     names = ["eot-pgd@0.3", "crossing@0.3", "transfer@0.3"]
     attacks = tuple(default_attack(name, "cifar10") for name in names)
     assert all(dict(a.options)["epsilon"] == 0.3 for a in attacks)
@@ -130,6 +131,10 @@ def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(st
     surrogate = dataclasses.replace(experiment.training, defence=none)
     assert (store.weights(surrogate) / "epoch-0002.safetensors").exists()
     assert verify(record, store, n=12) == (48, 48)
+    shutil.copytree(store.weights(experiment.training), lacking.weights(experiment.training))
+    with pytest.raises(FileNotFoundError, match=surrogate.name):
+        verify(record, lacking, n=12)
+    assert not lacking.judgeable(record) and not lacking.weights(surrogate).exists()
     phases = measured([record]).set_index("attack").phase
     assert set(phases) == {"both"}
     with pytest.raises(ValueError, match=r"'eot-pgd@0\.3' does not go with the cases A"):
