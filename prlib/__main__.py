@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from prlib.cases import wilson
+from prlib.cases import BATCH_SIZE, wilson
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, Record, to_json
 from prlib.profiles import PROFILES, Parameters
@@ -24,10 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"no experiment of profile {parameters.profile} has a name that starts with {options.only!r}"
             )
-        return int(options.command(options, parameters, experiments))
+        status = int(options.command(options, parameters, experiments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough; nor may it be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
+    return status
 
 
 def _matches(experiment: Experiment, start: str) -> bool:
@@ -73,7 +79,7 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:
-        agreeing, judged = verify(record, store, options.images, options.data)
+        agreeing, judged = verify(record, store, options.images, options.data, options.progress)
         share = agreeing / judged
         status |= share < options.least
         print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
@@ -85,7 +91,8 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
 def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
     records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
     if not records:
-        raise FileNotFoundError(f"no record is in {parameters.store.root} yet; `python -m prlib run` measures them")
+        command = f"python -m prlib run --profile {parameters.profile}"
+        raise FileNotFoundError(f"no record is in {parameters.store.root} yet; `{command}` measures them")
     return records
 
 
@@ -118,14 +125,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
+    shown = argparse.ArgumentParser(add_help=False)
+    bars = "bar" if sys.stderr.isatty() else "lines"
+    shown.add_argument("--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)")
+
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("run", parents=[which], help="measure what is missing (an interrupted run goes on)")
+    command = commands.add_parser(
+        "run", parents=[which, shown], help="measure what is missing (an interrupted run goes on)"
+    )
     command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
-    bars = "bar" if sys.stderr.isatty() else "lines"
-    command.add_argument("--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)")
     command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
     command.set_defaults(command=_run)
 
@@ -142,9 +153,17 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_show)
 
     command = commands.add_parser(
-        "verify", parents=[which], help="judge again at the epochs whose weights are stored; compare with the records"
+        "verify",
+        parents=[which, shown],
+        help="judge again at the epochs whose weights are stored; compare with the records",
     )
-    command.add_argument("--images", type=int, default=1000, metavar="N", help="test images (default: %(default)s)")
+    command.add_argument(
+        "--images",
+        type=int,
+        default=1000,
+        metavar="N",
+        help=f"test images, rounded up to whole batches of {BATCH_SIZE} (default: %(default)s)",
+    )
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
     return parser

@@ -16,6 +16,9 @@ from prlib.run import one_thread
 JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""
 
+STARTING = 4
+"""Seconds before a training's first step or judgement: a process starts, reads its images, fits what redraws them."""
+
 _GRADIENTS = {"cw_l2": 500, "auto": 4000}
 """Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""
 
@@ -31,7 +34,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         seconds, disk = _seconds(missing, epochs), sum(_megabytes(t, len(found)) for t, found in epochs.items())
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
-            f"then 2 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
+            f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)
 
@@ -49,13 +52,14 @@ def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Traini
 def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]]) -> float:
     rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
     training = sum(rates[_shape(t)] * t.n_train * max(found) * t.gradients for t, found in epochs.items())
-    return training + sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
+    judging = sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
+    return training + judging + STARTING * len({e.training for e in experiments})
 
 
 def _images_judged(e: Experiment) -> float:
     """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
     gradients = sum(_gradients(dict(a.options)) for a in e.attacks)
-    runs = len({"C" if case == "C" else "A or B" for case in e.cases})
+    runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
     return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
 
 

@@ -249,7 +249,7 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
         {
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defense,
-            "redrawn in": PHASE_TITLES.get(cell.phase, ""),
+            "used in": PHASE_TITLES.get(cell.phase, ""),
             "attack": attack_title(cell.attack) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case.replace("adaptive", ""),
             "accuracy [95% interval]": number(cell.ours, cell.record),
@@ -297,7 +297,7 @@ def rivals(records: Iterable[Record]) -> Table:
         {
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defense,
-            "redrawn in": PHASE_TITLES[cell.phase],
+            "used in": PHASE_TITLES[cell.phase],
             "clean": number(cell.clean, cell.clean_record, interval=False),
             "the paper's attacks": number(cell.paper, cell.paper_record, interval=False),
             "attacks that know [95% interval]": number(cell.adaptive, cell.adaptive_record),

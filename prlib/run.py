@@ -88,7 +88,9 @@ def forget(
     store.forget(experiments)
 
 
-def verify(record: Record, store: Store, n: int, data_root: str | Path | None = None) -> tuple[int, int]:
+def verify(
+    record: Record, store: Store, n: int, data_root: str | Path | None = None, progress: str = "none"
+) -> tuple[int, int]:
     """Judge the stored weights again on the first n images (whole batches); returns (agreeing, judged) examples.
 
     Epochs whose weights are not in the store are left out.
@@ -108,7 +110,7 @@ def verify(record: Record, store: Store, n: int, data_root: str | Path | None = 
     agreeing = judged = 0
     with one_thread():
         surrogate = _surrogate(experiment, store, train_split, tf32=record.tf32)
-        again_all = _judge_all(experiment, networks, split, surrogate, batches=batches)
+        again_all = _judge_all(experiment, networks, split, surrogate, progress=progress, batches=batches)
         for before, again in zip(cells, again_all, strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total

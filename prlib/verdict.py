@@ -188,13 +188,16 @@ def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> p
     A row a number and reading, or one with the id "" where no reading was measured. Columns: those of ``compare``, and
     of ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
     effect_n_train, and explains: "no" unless ours, changed so, would come nearer by more than the half-width of the
-    effect's interval, "yes" if it would then agree, else "partly". ``where`` is as for ``compare``.
+    effect's interval, "yes" if it would then agree, else "partly". Of a reading that was measured on different numbers
+    of training images the largest counts. ``where`` is as for ``compare``.
     """
     cells = compare(records, **where)
     cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
     readings, rows = ablated.to_dict("records"), []
     for cell in cells.to_dict("records"):
         found = [row for row in readings if _base(row) == tuple(cell[name] for name in COLUMNS)]
+        most = {row["variant"]: row["n_train"] for row in sorted(found, key=lambda row: row["n_train"])}
+        found = [row for row in found if row["n_train"] == most[row["variant"]]]
         for row in found:
             told = {"id": row["id"], "variant": row["variant"], "effect": row["difference"]}
             told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}

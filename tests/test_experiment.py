@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,6 +99,13 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
     assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
     with pytest.raises(FileNotFoundError, match="not all in the store"):
         verify(record, Store(tmp_path), n=100)
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    command = [sys.executable, "-m", "prlib", "list", "--names"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):

@@ -339,6 +339,12 @@ def test_a_number_beyond_the_tolerance_is_explained_by_a_choice_that_closes_the_
         assert row.effect.value == pytest.approx(other - 0.5)
     (row,) = reasons([ours], ablations([]), **where).itertuples()
     assert (row.id, row.variant) == ("", "")
+    both = (
+        ablations([ours, record("bim-quarter", 0.59)]),
+        ablations([record("bim-quarter", 0.5), ours]).assign(n_train=9),
+    )
+    (row,) = reasons([ours], pd.concat(both), **where).itertuples()
+    assert row.explains == "yes"  # of the two the one on more training images
     assert reasons([record("bim", 0.6)], ablations([]), **where).empty  # agrees with the paper
 
 
