@@ -17,7 +17,7 @@ JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""
 
 STARTING = 4
-"""Seconds before a training's first step or judgement: a process starts, reads its images, fits what redraws them."""
+"""Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
 
 _GRADIENTS = {"cw_l2": 500, "auto": 4000}
 """Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""
