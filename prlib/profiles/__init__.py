@@ -113,9 +113,9 @@ class Parameters:
         experiments = [
             self._experiment(profile, entry, dataset, seed, epsilon)
             for dataset in self.chosen_datasets
-            for seed in self.seeds or profile["seeds"]
             for entry in profile["experiments"]
             if dataset in entry.get("datasets", [dataset])
+            for seed in self.seeds or entry.get("seeds", profile["seeds"])
             for epsilon in entry.get("epsilons", [None if "adaptive" in entry.get("cases", []) else self.epsilon])
         ]
         return list(dict.fromkeys(experiments))  # fewer images or epochs can make two the same
