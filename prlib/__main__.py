@@ -1,17 +1,27 @@
-"""The command line: ``python -m prlib run | list | show | verify``."""
+"""The command line: ``python -m prlib run | list | show | verify | pack | merge | bundle``."""
 
 import argparse
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+from prlib import archive, bundle
 from prlib.cases import BATCH_SIZE, wilson
+from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, Record, to_json
-from prlib.profiles import PROFILES, Parameters
+from prlib.jobs import side_by_side
+from prlib.profiles import PROFILES, Parameters, results_folder
 from prlib.run import check_device, forget, run, verify
+
+UNFINISHED = 3
+"""The exit status of a run that its time limit has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = vars(options).keys() & {field.name for field in fields(Parameters)}
     try:
         parameters = Parameters(**{name: getattr(options, name) for name in known})
-        experiments = [e for e in parameters.experiments() if _matches(e, options.only)]
-        if options.only and not experiments:
-            raise ValueError(
-                f"no experiment of profile {parameters.profile} has a name that starts with {options.only!r}"
-            )
+        everything = parameters.experiments()
+        for start in options.only:
+            if not any(_matches(e, start) for e in everything):
+                raise ValueError(f"no experiment of profile {parameters.profile} has a name that starts with {start!r}")
+        experiments = [e for e in everything if not options.only or any(_matches(e, start) for start in options.only)]
         status = int(options.command(options, parameters, experiments))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output has seen enough; nor may it be flushed at the end
@@ -42,13 +52,63 @@ def _matches(experiment: Experiment, start: str) -> bool:
 
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     check_device(options.device)
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be a positive integer; got {options.jobs}")
+    if not options.minutes > 0:
+        raise ValueError(f"--minutes must be a positive number; got {options.minutes:g}")
+    end = time.time() + 60 * options.minutes
     if options.recompute:
         forget(experiments, parameters.store, options.device, options.data)
+    if options.jobs == 1:
+        status = _measure(options, parameters, experiments, end)
+    else:
+        status = _measure_side_by_side(options, parameters, experiments, end)
+    if status == UNFINISHED:
+        done = sum(map(parameters.store.is_current, experiments))
+        print(
+            f"prlib: stopped by --minutes {options.minutes:g} with {done} of {len(experiments)} experiments measured; "
+            "the same command goes on from here",
+            file=sys.stderr,
+        )
+    return status
+
+
+def _measure_side_by_side(
+    options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment], end: float
+) -> int:
+    """Measure each training's experiments in a process of their own, ``options.jobs`` at a time."""
+    options.progress = "lines" if options.progress == "bar" else options.progress
+    trainings = {e.training.name: e.training for e in experiments}
+    tasks = {
+        name: (options, parameters, [e for e in experiments if e.training == training], end)
+        for name, training in trainings.items()
+    }
+    statuses = side_by_side(_measure, tasks, options.jobs)
+    if failed := [name for name, status in statuses.items() if status not in (0, UNFINISHED)]:
+        print(f"prlib: {len(failed)} of {len(tasks)} trainings failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    return max(statuses.values(), default=0)
+
+
+def _measure(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment], end: float) -> int:
+    """Measure experiments one after another until that time; mistakes end in one sentence, as they do in ``main``."""
+    try:
+        with time_limit(end):
+            _measure_each(options, parameters, experiments)
+    except OutOfTime:
+        return UNFINISHED
+    except (ValueError, OSError) as error:
+        print(f"prlib: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _measure_each(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> None:
     for number, experiment in enumerate(experiments, start=1):
+        check_time()
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
         record = run(experiment, parameters.store, options.device, options.progress, options.data, options.tf32)
         _print_cells(record)
-    return 0
 
 
 def _list(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
@@ -88,6 +148,24 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     return status
 
 
+def _pack(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
+    for path in archive.pack(parameters.store, experiments, Path(options.out), options.megabytes):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _merge(options: argparse.Namespace, *_: Any) -> int:
+    root, new, there = archive.merge(map(Path, options.archives), results_folder(), options.into)
+    print(f"{new} files are now in {root}; {there} were there already")
+    return 0
+
+
+def _bundle(options: argparse.Namespace, *_: Any) -> int:
+    for path in bundle.bundle(Path(options.out), options.megabytes, options.data):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
 def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
     records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
     if not records:
@@ -108,7 +186,7 @@ def _print_cells(record: Record) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("only", nargs="?", default="", help="only experiments whose name (or training's) starts so")
+    which.add_argument("only", nargs="*", help="only experiments whose names (or trainings') start so")
     which.add_argument("--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
     which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
     which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
@@ -138,6 +216,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
     command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side, a process each")
+    command.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N", help="stop in time; the same command goes on later"
+    )
     command.set_defaults(command=_run)
 
     command = commands.add_parser(
@@ -166,6 +248,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
+
+    parts = argparse.ArgumentParser(add_help=False)
+    parts.add_argument(
+        "--megabytes", type=float, default=60, metavar="N", help="at most, of each part (default: %(default)s)"
+    )
+
+    command = commands.add_parser(
+        "pack", parents=[which, parts], help="pack what has been measured into results-1.tar, results-2.tar, …"
+    )
+    command.add_argument("--out", default=".", metavar="DIR", help="(default: the working folder)")
+    command.set_defaults(command=_pack)
+
+    command = commands.add_parser("merge", help="check packed results and file them into the profile's store")
+    command.add_argument("archives", nargs="+", metavar="ARCHIVE", help="a .tar that `pack` has written")
+    command.add_argument("--profile", dest="into", help="another than the one that they were measured for")
+    command.set_defaults(command=_merge, only=[])
+
+    command = commands.add_parser(
+        "bundle", parents=[parts], help="pack code, wheels and datasets for a machine without a network"
+    )
+    command.add_argument("--out", default="_build/bundle", metavar="DIR", help="(default: %(default)s)")
+    command.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
+    command.set_defaults(command=_bundle, only=[])
     return parser
 
 

@@ -21,7 +21,7 @@ import torchattacks
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.data import Transform, check_images
+from prlib.data import Transform, check_images, values_are_checked
 
 T = TypeVar("T")
 
@@ -442,5 +442,5 @@ def _check(images: Tensor, labels: Tensor | None, **parameters: float) -> None:
             f"labels must be int64, one for each of the {len(images)} images; "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
-    if not len(images) or (labels is not None and labels.min() < 0):
+    if not len(images) or (labels is not None and values_are_checked() and labels.min() < 0):
         raise ValueError("there must be at least one image, and labels must not be negative")

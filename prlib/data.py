@@ -12,6 +12,8 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -223,6 +225,14 @@ def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str,
     return tuple(path for path in paths if not _find(path, _folder(root)).is_file())
 
 
+def read_original(name: str, path: str, root: str | Path | None = None) -> bytes:
+    """Return the decompressed content of one of a dataset's ``FILES``, found or downloaded and checked as by ``load``."""
+    folder = _folder(root)
+    if not _find(path, folder).is_file():
+        _download(name, folder)
+    return bytes(_read(path, folder))
+
+
 def to_float(images: Tensor) -> Tensor:
     """Turn uint8 images of any shape into what models take: float32 in [0, 1], each value divided by 255."""
     if images.dtype != torch.uint8:
@@ -230,14 +240,37 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 255
 
 
+_VOUCHED_FOR = ContextVar("_VOUCHED_FOR", default=False)
+
+
+@contextmanager
+def vouched_for() -> Iterator[None]:
+    """Inside, the caller vouches for the values of images and labels, and only their types and shapes are checked.
+
+    A training makes its images from uint8 itself. To look at their values would make the host wait for the device in
+    every step.
+    """
+    token = _VOUCHED_FOR.set(True)
+    try:
+        yield
+    finally:
+        _VOUCHED_FOR.reset(token)
+
+
+def values_are_checked() -> bool:
+    """Whether functions look at the values that they are given: everywhere but inside ``vouched_for``."""
+    return not _VOUCHED_FOR.get()
+
+
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless images are float N×C×H×W, and on the CPU in [0, 1] without NaN.
 
-    Values are looked at on the CPU only: elsewhere every look would wait for all that the device still has to do.
+    Values are looked at on the CPU only, since elsewhere every look would wait for all that the device still has to do,
+    and nowhere inside ``vouched_for``.
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
-    if images.numel() and images.device.type == "cpu":
+    if images.numel() and images.device.type == "cpu" and values_are_checked():
         low, high = (float(value) for value in images.detach().aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")

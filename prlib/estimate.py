@@ -12,6 +12,7 @@ from prlib.experiment import Experiment, Store, Training
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
 from prlib.run import one_thread
+from prlib.train import PRECISIONS
 
 JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""
@@ -31,7 +32,9 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     if missing:
         workers = min(len({e.training for e in missing}), os.cpu_count() or 1)
         epochs = _epochs_to_train(missing, parameters.store)
-        seconds, disk = _seconds(missing, epochs), sum(_megabytes(t, len(found)) for t, found in epochs.items())
+        precision = parameters.store.precision
+        disk = sum(_megabytes(t, len(found), precision) for t, found in epochs.items())
+        seconds = _seconds(missing, epochs)
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
@@ -89,9 +92,10 @@ def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
     return min(seconds) * 1.1 / n  # a tenth for Adam and the redraw
 
 
-def _megabytes(training: Training, snapshots: int) -> float:
-    weights = sum(p.numel() for p in PaperCNN(*_shape(training)).parameters()) * 4e-6
-    return weights * (snapshots + 3)  # a checkpoint holds the weights and Adam's two moments
+def _megabytes(training: Training, snapshots: int, precision: str) -> float:
+    numbers = sum(p.numel() for p in PaperCNN(*_shape(training)).parameters())
+    # A checkpoint holds the weights and Adam's two moments.
+    return numbers * (PRECISIONS[precision].itemsize * snapshots + 4 * 3) / 1e6
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from prlib import adaptive, attacks
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
-from prlib.train import Recipe, checkpoint_path, snapshot_path
+from prlib.train import PRECISIONS, Recipe, checkpoint_path, snapshot_path
 
 SCHEMA = 1
 """Version of the records' format."""
@@ -258,11 +258,13 @@ class Record:
 class Store:
     """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors).
 
-    A record or a network that it lacks is looked for in the store ``beside`` it, which is never written to.
+    A record or a network that it lacks is looked for in the store ``beside`` it, which is never written to. Networks
+    are written in ``precision``, "float32" or "float16"; each is judged as it has been written.
     """
 
-    def __init__(self, root: Path, beside: "Store | None" = None) -> None:
-        self.root, self.beside = Path(root), beside
+    def __init__(self, root: Path, beside: "Store | None" = None, precision: str = "float32") -> None:
+        _one_of("the precision of snapshots", precision, PRECISIONS)
+        self.root, self.beside, self.precision = Path(root), beside, precision
 
     def record_path(self, experiment: Experiment) -> Path:
         """Where the experiment's record is, or will be."""
@@ -346,8 +348,13 @@ def to_json(thing: Training | Experiment | Record) -> dict[str, Any]:
 
 def read_record(path: Path) -> Record:
     """Read a record; a file that is not one raises a ValueError that names it."""
+    return parse_record(path.read_bytes(), path)
+
+
+def parse_record(text: str | bytes, path: Path) -> Record:
+    """Make a record of its JSON; text that is none raises a ValueError that names the path it came from."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(text)
         e = data["experiment"]
         t = e["training"]
         training = Training(**{**t, "defence": _defence(t["defence"]), "recipe": Recipe(**t["recipe"])})

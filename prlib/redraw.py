@@ -136,7 +136,9 @@ class PixelRedraw(nn.Module):
 
     def sort(self, images: Tensor, models: Tensor | int = 0) -> Tensor:
         """The colour of every pixel, int64 of the images' shape, as ``models`` (one of the k for each pixel) see it."""
-        return _at(self.colours, self._place(images, torch.as_tensor(models, dtype=torch.int32, device=images.device)))
+        if isinstance(models, int):  # filled in there: copied to a GPU, it would make the host wait
+            models = torch.full((), models, dtype=torch.int32, device=images.device)
+        return _at(self.colours, self._place(images, models.to(images.device, torch.int32)))
 
     def _place(self, images: Tensor, models: Tensor) -> Tensor:
         """Where each pixel stands in ``colours`` laid out flat: its model's row, and how many thresholds it exceeds."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from prlib.adaptive import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
+from prlib.deadline import in_time
 from prlib.experiment import (
     WITH_TF32,
     Cell,
@@ -37,7 +38,7 @@ from prlib.experiment import (
     unpack,
 )
 from prlib.model import PaperCNN
-from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
+from prlib.train import atomically, load_model, progress_bar, snapshot_path, stored_precision, train
 
 
 def run(
@@ -55,6 +56,7 @@ def run(
 
     Raises:
         ValueError, OSError: the device, the data or the store cannot be used; raised before any compute.
+        OutOfTime: there is a time limit (``prlib.deadline``), and it ends before the experiment would.
     """
     stored = store.load(experiment)
     if stored and not stored.stale:
@@ -68,7 +70,7 @@ def run(
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
         surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
-        record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress)
+        record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress, store.precision)
         with atomically(store.record_path(experiment)) as partial:
             partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
     return record
@@ -161,7 +163,7 @@ def _surrogate(
         return None
     last, seed = max(experiment.epochs), derive(training.seed, "training")
     with _networks(store, training, [last], tf32) as folder:
-        ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress)
+        ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress, store.precision)
     return network
 
 
@@ -173,6 +175,7 @@ def _measure(
     weights: Path,
     device: str,
     progress: str,
+    precision: str,
 ) -> Record:
     started = time.monotonic()
     training = experiment.training
@@ -185,6 +188,7 @@ def _measure(
         weights,
         device,
         progress,
+        precision,
     )
     cells = tuple(_judge_all(experiment, networks, test_split, surrogate, device, progress))
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
@@ -193,6 +197,8 @@ def _measure(
         "peak_megabytes": _peak_megabytes(),
         "digests": {split.split: split.digest for split in (train_split, test_split)},
     }
+    if "float16" in {stored_precision(snapshot_path(weights, epoch)) for epoch in experiment.epochs}:
+        details["snapshots"] = "float16"
     return Record(experiment, cells, _provenance(device) | details)
 
 
@@ -219,7 +225,7 @@ def _judge_all(
             seed = derive(experiment.training.seed, "test", epoch, tested_with)
             for name, attack in _attacks(experiment, surrogate):
                 what = f"{name}, epoch {epoch}"
-                shown = progress_bar(progress if name else "none", iterable=batches, desc=what, unit="batch")
+                shown = in_time(progress_bar(progress if name else "none", iterable=batches, desc=what, unit="batch"))
                 for case, outcome in judge(model, split, transform, seed, cases, attack, shown).items():
                     yield _cell(epoch, tested_with, case, name, outcome)
 
@@ -273,9 +279,10 @@ def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome
 
 
 def _provenance(device: str) -> dict[str, Any]:
-    status = _git("status", "--porcelain", "--", "prlib", "pyproject.toml")
+    bundled = Path(__file__).parents[1] / "COMMIT"  # code that was sent without its repository says what it is
+    status = None if bundled.exists() else _git("status", "--porcelain", "--", "prlib", "pyproject.toml")
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": bundled.read_text().strip() if bundled.exists() else _git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("prlib", "torch", "numpy")},

@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.attacks import Adversary
-from prlib.data import DATASETS, Split, Transform, to_float
+from prlib.data import DATASETS, Split, Transform, to_float, vouched_for
+from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.model import PaperCNN
 
 CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
+
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
+"""In which numbers snapshots can be written; a training computes, and is interrupted and resumed, in float32."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ def train(
     directory: Path,
     device: str = "cpu",
     progress: str = "bar",
+    precision: str = "float32",
 ) -> Iterator[tuple[int, PaperCNN]]:
     """Train on ``split`` and yield (epoch, network in eval mode) at each of ``epochs``, in ascending order.
 
@@ -57,6 +63,11 @@ def train(
         seed: of initial weights, order of the images and all redraws.
         device: where the data, the network and the random numbers live.
         progress: "bar", "lines" (for logs) or "none".
+        precision: of the snapshots that are written, one of ``PRECISIONS``; what is yielded has been read back from
+            them.
+
+    Raises:
+        OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
@@ -73,7 +84,8 @@ def train(
                     bar.update(run.epoch * len(split))
                 run.advance(epoch, bar)
                 meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
-                save_tensors(run.model.state_dict(), snapshot, meta)
+                dtype = PRECISIONS[precision]
+                save_tensors({name: value.to(dtype) for name, value in run.model.state_dict().items()}, snapshot, meta)
             yield epoch, load_model(snapshot, device)
 
 
@@ -89,13 +101,25 @@ def checkpoint_path(directory: Path) -> Path:
 
 def load_model(path: Path, device: str = "cpu") -> PaperCNN:
     """Read a snapshot of a network; returned in eval mode, knowing what it was trained on and how long."""
-    with safe_open(path, "pt") as file:
-        meta = file.metadata()
+    meta = read_metadata(path)
     dataset = DATASETS[meta["dataset"]]
     model = PaperCNN(dataset.channels, dataset.size)
     model.load_state_dict(load_file(path))
     model.trained_on, model.seconds = meta["source"], float(meta["seconds"])
     return model.to(device).eval()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a snapshot says of itself: what it was trained on, and how long."""
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def stored_precision(path: Path) -> str:
+    """In which numbers a snapshot is written, one of ``PRECISIONS``."""
+    with safe_open(path, "pt") as file:
+        dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118, it is no mapping
+    return next(name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
 
 
 class _Run:
@@ -124,17 +148,22 @@ class _Run:
             self._restore(load_file(self.path), first)
 
     def advance(self, epoch: int, bar: tqdm) -> None:
-        """Train until ``epoch`` is done, saving a checkpoint there and from time to time before."""
+        """Train until ``epoch`` is done, saving a checkpoint there, from time to time before, and if time is up."""
         while self.epoch < epoch:
+            if self.epoch and seconds_left() < 1 + 1.2 * self.seconds / self.epoch:
+                self._save()
+                raise OutOfTime
             started = time.monotonic()
-            loss = self._train_one_epoch(bar)
+            with vouched_for():
+                loss = float(self.train_one_epoch(bar)) / -(-len(self.images) // self.recipe.batch_size)
             self.epoch += 1
             self.seconds += time.monotonic() - started
             bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
             if self.epoch == epoch or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
                 self._save()
 
-    def _train_one_epoch(self, bar: tqdm) -> float:
+    def train_one_epoch(self, bar: tqdm) -> Tensor:
+        """Train on every image once and return the sum of the steps' losses; the host never waits for the device."""
         self.model.train()
         n, size = len(self.images), min(self.recipe.batch_size, len(self.images))
         order = torch.randperm(n, generator=self.generator, device=self.device)
@@ -142,21 +171,24 @@ class _Run:
         for start in range(0, n, size):
             # The last batch is filled up with images taken again (CleverHans' batch_indices).
             batch = order[min(start, n - size) :][:size]
+            check_time()
             images = to_float(self.images[batch])
             if isinstance(self.transform, Adversary):
                 now = self.epoch + min(1.0, (start + size) / n)
                 images = self.transform(self.model, images, self.labels[batch], self.generator, now)
             elif self.transform is not None:
                 images = self.transform(images, self.generator)
-            loss = nn.functional.cross_entropy(
-                self.model(images), self.labels[batch], label_smoothing=self.recipe.label_smoothing
-            )
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            total += loss.detach()
+            total += self.step(images, self.labels[batch])
             bar.update(min(size, n - start))
-        return float(total) / -(-n // size)
+        return total
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Take one step of Adam on a batch and return its loss."""
+        loss = nn.functional.cross_entropy(self.model(images), labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
 
     def _save(self) -> None:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -170,6 +202,10 @@ class _Run:
     def _restore(self, tensors: dict[str, Tensor], first: int) -> None:
         if tensors["epoch"] > first:
             return  # an earlier epoch is wanted than the checkpoint holds: train it again, from the start
+        if tensors["generator"].shape != self.generator.get_state().shape:
+            raise ValueError(
+                f"{self.path} was written on another kind of device than {self.device!r}; go on there, or move it away"
+            )
         self.epoch, self.seconds = int(tensors["epoch"]), float(tensors["seconds"])
         self.generator.set_state(tensors["generator"])
         adam: dict[int, dict[str, Tensor]] = {}

@@ -97,10 +97,11 @@ class Parameters:
         Overridden runs have a folder of their own, and take what has not changed from the profile's, or from the
         repository's.
         """
+        precision = _read(self.profile).get("snapshots", "float32")
         if not self.custom:
-            return Store(results_folder() / self.profile)
+            return Store(results_folder() / self.profile, precision=precision)
         own = Store(results_folder() / self.profile, beside=Store(repository_results() / self.profile))
-        return Store(results_folder() / "custom", beside=None if self.recompute else own)
+        return Store(results_folder() / "custom", None if self.recompute else own, precision)
 
     @property
     def chosen_datasets(self) -> tuple[str, ...]:

@@ -1,0 +1,71 @@
+"""Several pieces of work side by side, each in a process of its own: a GPU, or a CPU's cores, shared by trainings."""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TextIO
+
+
+def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]], jobs: int) -> dict[str, int]:
+    """Call ``work(*arguments)`` for each named task, so many at a time, and return the tasks' exit statuses.
+
+    What a task prints has its name in front of every line. A task that fails stops no other. An interruption, or the
+    end of this process by SIGTERM, ends them all.
+
+    Args:
+        work: a function of a module, returning an exit status.
+        tasks: their names and the arguments, which must be picklable.
+        jobs: how many at a time.
+    """
+    context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
+    waiting, running = list(tasks), dict[str, SpawnProcess]()
+    statuses: dict[str, int] = {}
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                name = waiting.pop(0)
+                process = context.Process(target=_named, args=(name, work, tasks[name]))
+                process.start()
+                running[name] = process
+            wait([process.sentinel for process in running.values()])
+            for name in [name for name, process in running.items() if not process.is_alive()]:
+                statuses[name] = running.pop(name).exitcode or 0
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
+        signal.signal(signal.SIGTERM, before)
+    return {name: statuses[name] for name in tasks}
+
+
+def _named(name: str, work: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all; who started this one ends it
+    with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
+        status = work(*arguments)
+    sys.exit(status)
+
+
+class _Named:
+    """Puts a name in front of every line, and writes whole lines only, so that those of two processes do not mix."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name, self.stream, self.line = name, stream, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.line = (self.line + text).split("\n")
+        if lines:
+            self.stream.write("".join(f"{self.name}: {line}\n" for line in lines))
+            self.stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return False
