@@ -9,7 +9,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --core
   --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
 
 .DEFAULT_GOAL := help
-.PHONY: bench chapters help setup plan reproduce test lint book pdf links clean distclean audit
+.PHONY: bench bundle chapters help setup plan reproduce test lint book pdf links clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ links: $(READY) ## check the book's links to other sites (needs a network)
 bench: $(READY) ## time training, redrawing and attacks beside their peers (8 min); the book's chapter on cost shows it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/bench.py --json benchmarks/measured.json
+
+bundle: $(READY) ## pack code, wheels and datasets for a GPU machine without a network (workflow/gpu runs them there)
+	$(BIN)/python -m prlib bundle --out _build/bundle
 
 audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)
 	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit

@@ -86,7 +86,7 @@ def _wheels() -> Iterator[Member]:
     """Download the wheels of ``portable`` in the versions that are installed here."""
     tags = ("--implementation", "cp", "--python-version", "3.11", "--abi", "abi3", "--abi", "none")
     platforms = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-    options = ("--quiet", "--no-deps", "--only-binary", ":all:", *tags, *(f"--platform={name}" for name in platforms))
+    options = ("-qq", "--no-deps", "--only-binary", ":all:", *tags, *(f"--platform={name}" for name in platforms))
     names = [f"{wheel.name}=={wheel.version}" for wheel in portable()]
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, *names]
@@ -130,6 +130,4 @@ def _git(*arguments: str) -> bytes:
         command = ["git", "-C", str(_root()), *arguments]
         return subprocess.run(command, capture_output=True, check=True, env=environment).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise OSError(
-            f"a bundle is made from the repository, with git; {_root()} is none, or git is missing"
-        ) from error
+        raise OSError(f"a bundle needs git and the repository; in {_root()} it failed: {error}") from error
