@@ -226,7 +226,7 @@ def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str,
 
 
 def read_original(name: str, path: str, root: str | Path | None = None) -> bytes:
-    """Return the decompressed content of one of a dataset's ``FILES``; found or downloaded, and checked, as by ``load``."""
+    """Return the decompressed content of one of ``FILES[name]``, found or downloaded, and checked, as by ``load``."""
     folder = _folder(root)
     if not _find(path, folder).is_file():
         _download(name, folder)
