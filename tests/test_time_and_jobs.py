@@ -1,0 +1,270 @@
+"""Runs that stop in time, run side by side, and store their networks in half precision."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import CHAPTERS, ROOT
+from safetensors.torch import load_file
+
+from prlib.__main__ import main
+from prlib.data import load
+from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
+from prlib.experiment import Experiment, Store, Training
+from prlib.jobs import side_by_side
+from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
+from prlib.run import run, verify
+from prlib.train import Recipe, load_model, train
+
+TINY = ("--n-train", "130", "--n-test", "60", "--epochs", "1", "2", "--progress", "none")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def few():
+    return load("mnist", "train", "sample").take(150, seed=0)
+
+
+def tiny(attacks=()):
+    training = Training("mnist", "sample", 130, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
+    made = tuple(default_attack(name, "mnist") for name in attacks)
+    return Experiment(training, (default_defence("pr", "mnist"),), (1, 3), 600, made, ("A", "C") if made else ())
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def trained(few, folder, epochs=(2, 4), **more):
+    return list(
+        train(few, Recipe(), default_defence("pr", "mnist").build(), epochs, 0, folder, progress="none", **more)
+    )
+
+
+# Time limits
+
+
+def test_what_is_too_slow_is_not_begun(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("prlib.deadline.time", type("Clock", (), {"time": lambda: now[0]}))
+    assert seconds_left() == float("inf")
+    done = []
+    with time_limit(110), pytest.raises(OutOfTime):
+        for item in in_time([1, 4, 2, 9]):  # 1 + 4 seconds, then one as slow fits, then none
+            done.append(item)
+            now[0] += item
+    assert done == [1, 4, 2] and now[0] == 107
+    with time_limit(108):
+        check_time(0.5)
+        with pytest.raises(OutOfTime):
+            check_time(1)
+
+
+@pytest.mark.parametrize("epochs_in_time", [1, 2, 3])
+def test_a_training_stops_before_an_epoch_that_would_be_late_and_goes_on(few, tmp_path, monkeypatch, epochs_in_time):
+    expected = trained(few, tmp_path / "whole")
+    looks = iter([float("inf")] * (epochs_in_time - 1) + [0.0])
+    monkeypatch.setattr("prlib.train.seconds_left", lambda: next(looks))
+    with pytest.raises(OutOfTime):
+        trained(few, tmp_path / "stopped")
+    monkeypatch.undo()
+    assert load_file(tmp_path / "stopped" / "checkpoint.safetensors")["epoch"] == epochs_in_time
+    assert (tmp_path / "stopped" / "epoch-0002.safetensors").exists() == (epochs_in_time >= 2)
+    for (_, model), (_, other) in zip(expected, trained(few, tmp_path / "stopped"), strict=True):
+        assert same(model.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("steps_in_time", [1, 5])  # of 2 an epoch
+def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, monkeypatch, steps_in_time):
+    expected = trained(few, tmp_path / "whole")
+
+    looks = iter(range(99))
+
+    def look(needed=0.0):
+        if next(looks) >= steps_in_time:
+            raise OutOfTime
+
+    monkeypatch.setattr("prlib.train.check_time", look)
+    with pytest.raises(OutOfTime):
+        trained(few, tmp_path / "stopped")
+    monkeypatch.undo()
+    for (_, model), (_, other) in zip(expected, trained(few, tmp_path / "stopped"), strict=True):
+        assert same(model.state_dict(), other.state_dict())
+
+
+def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
+    experiment = tiny(["fgsm", "bim"])
+    expected = run(experiment, Store(tmp_path / "whole"), progress="none")
+    store = Store(tmp_path / "stopped")
+    looks = iter(range(99))
+
+    def look(needed=0.0):
+        if next(looks) == 7:  # 3 batches of an attack
+            raise OutOfTime
+
+    monkeypatch.setattr("prlib.deadline.check_time", look)
+    with pytest.raises(OutOfTime):
+        run(experiment, store, progress="none")
+    monkeypatch.undo()
+    assert store.snapshots(experiment.training, (1, 3)) and not store.record_path(experiment).exists()
+    assert run(experiment, store, progress="none").cells == expected.cells
+
+
+def test_the_command_line_says_that_time_was_up_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    command = ["run", "mnist-sample130-none-s0-e2-clean", *TINY]
+    assert main([*command, "--minutes", "1e-9"]) == 3
+    said = capsys.readouterr().err
+    assert "stopped by --minutes 1e-09 with 0 of 1 experiments measured; the same command goes on" in said
+    assert said.count("\n") == 1 and not list(tmp_path.rglob("*.json"))
+    assert main([*command, "--minutes", "60"]) == 0
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [(("--minutes", "0"), "got 0"), (("--minutes", "nan"), "nan"), (("--jobs", "0"), "got 0")]
+)
+def test_impossible_limits_are_refused(option, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    assert main(["run", *TINY, *option]) == 2
+    assert option[0] in (said := capsys.readouterr().err) and named in said and not list(tmp_path.iterdir())
+
+
+# Side by side
+
+
+def test_trainings_side_by_side_measure_what_one_after_another_does(tmp_path, monkeypatch, capfd):
+    names = ["mnist-sample130-none-s0-e2-clean", "mnist-sample130-pr-s0-e2", "mnist-sample130-noise-s0-e2-clean"]
+    found = {}
+    for jobs in ("1", "2"):
+        monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path / jobs))
+        assert main(["run", *names, *TINY, "--jobs", jobs, "--n-test", "20"]) == 0
+        records = sorted((tmp_path / jobs / "custom" / "records").glob("*.json"))
+        found[jobs] = {path.name: json.loads(path.read_text())["cells"] for path in records}
+    assert found["1"] == found["2"] and len(found["1"]) > len(names)
+    said = capfd.readouterr().out
+    trainings = {path.name for path in (tmp_path / "2" / "custom" / "weights").iterdir()}
+    assert len(trainings) == 3 and all(f"\n{name}: [1/" in said for name in trainings)
+
+
+def test_side_by_side_without_time_begins_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    command = ["run", "mnist-sample130-none-s0-e2-clean", "mnist-sample130-pr-s0-e2-clean", *TINY, "--jobs", "2"]
+    assert main([*command, "--minutes", "1e-9"]) == 3
+    assert "0 of 2 experiments" in capfd.readouterr().err and not list(tmp_path.rglob("*.safetensors"))
+
+
+def work(folder, status):
+    begun = time.time()
+    print("half a line", end="")
+    print(", and the rest", flush=True)
+    time.sleep(0.3)
+    (folder / f"{os.getpid()}").write_text(f"{begun} {time.time()}")
+    if status is None:
+        raise RuntimeError("broken")
+    return status
+
+
+def test_a_task_that_fails_stops_no_other_and_at_most_so_many_run_at_a_time(tmp_path, capfd):
+    tasks = {"one": 0, "two": 2, "three": None, "four": 0}
+    statuses = side_by_side(work, {name: (tmp_path, status) for name, status in tasks.items()}, 1)
+    assert statuses == {"one": 0, "two": 2, "three": 1, "four": 0}
+    times = sorted(tuple(map(float, path.read_text().split())) for path in tmp_path.iterdir())
+    assert len(times) == 4 and all(end <= begin for (_, end), (begin, _) in pairwise(times))
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [f"{name}: half a line, and the rest" for name in tasks]
+    assert "three: RuntimeError: broken" in err
+
+
+SLEEPERS = """
+import os, sys, time
+from pathlib import Path
+from prlib.jobs import side_by_side
+
+def sleep(folder):
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+    return 0
+
+if __name__ == "__main__":
+    side_by_side(sleep, {"one": (sys.argv[1],), "two": (sys.argv[1],), "three": (sys.argv[1],)}, 2)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_all(tmp_path, sent):
+    (tmp_path / "sleepers.py").write_text(SLEEPERS)
+    (pids := tmp_path / "pids").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "sleepers.py", pids], env=environment, stderr=subprocess.PIPE
+    )
+    while len(list(pids.iterdir())) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, said = process.communicate()
+    assert process.returncode not in (0, None), said
+    for path in pids.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
+    assert len(list(pids.iterdir())) == 2  # the third was not begun
+
+
+# Half precision
+
+
+def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path):
+    trained(few, tmp_path / "single")
+    yielded = trained(few, tmp_path / "half", (2,), precision="float16")
+    yielded += trained(few, tmp_path / "half", (4,), precision="float16")  # from the checkpoint
+    for epoch, model in yielded:
+        name = f"epoch-{epoch:04d}.safetensors"
+        single, half = (load_file(tmp_path / folder / name) for folder in ("single", "half"))
+        assert same({key: value.half() for key, value in single.items()}, half)
+        assert same(model.state_dict(), {key: value.float() for key, value in half.items()})
+        assert not same(model.state_dict(), single)
+    checkpoints = [load_file(tmp_path / folder / "checkpoint.safetensors") for folder in ("single", "half")]
+    assert same(*({k: v for k, v in c.items() if k != "seconds"} for c in checkpoints))
+
+
+def test_a_record_says_that_half_precision_was_judged(tmp_path):
+    half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
+    record, other = (run(tiny(), store, progress="none") for store in (half, single))
+    assert record.provenance["snapshots"] == "float16" and "snapshots" not in other.provenance
+    assert verify(record, half, 600) == (1200, 1200)
+    beside = Store(tmp_path / "beside", beside=half)  # takes the network as it is
+    again = run(tiny(["fgsm"]), beside, progress="none")
+    assert again.provenance["snapshots"] == "float16"
+    assert load_model(beside.snapshot(tiny().training, 3))[0].weight.dtype == torch.float32
+
+
+def test_the_profile_paper_stores_half_precision_and_so_do_custom_runs_of_it():
+    for profile in PROFILES:
+        expected = "float16" if profile == "paper" else "float32"
+        assert Parameters(profile).store.precision == expected
+        assert Parameters(profile, n_test=10).store.precision == expected
+    with pytest.raises(ValueError, match="'float8'"):
+        Store(ROOT, precision="float8")
+
+
+def test_the_workflow_passes_the_device_to_every_job(tmp_path):
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
+    command = [*snakemake, "--nolock", "--dry-run", "--printshellcmds", "--config", "profile=paper", "device=cuda"]
+    environment = os.environ | {"PRLIB_RESULTS": str(tmp_path)}
+    planned = subprocess.run([*command, "--", "site"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    said = planned.stdout + planned.stderr
+    assert said.count("-p device cuda") == len(CHAPTERS)
+    trainings = {e.training for e in Parameters("paper").experiments()}
+    assert said.count("--device cuda") == len(trainings)
