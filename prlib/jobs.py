@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
@@ -47,7 +48,11 @@ def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]],
 def _named(name: str, work: Callable[..., int], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all; who started this one ends it
     with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
-        status = work(*arguments)
+        try:
+            status = work(*arguments)
+        except Exception:
+            traceback.print_exc()
+            status = 1
     sys.exit(status)
 
 

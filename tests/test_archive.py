@@ -1,9 +1,8 @@
-"""Results that travel: what is packed arrives, and nothing that was damaged, tampered with or is there already gets in."""
+"""Results that travel: what is packed arrives; nothing that is damaged, tampered with or there already gets in."""
 
 import hashlib
 import io
 import json
-import os
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -76,9 +75,9 @@ def test_an_archive_is_the_same_bytes_again(store, packed, tmp_path):
 def test_parts_can_be_merged_alone_or_together(store, tmp_path):
     (tmp_path / "results-9.tar").touch()
     parts = pack(store, EXPERIMENTS, tmp_path, 3.0)
-    assert len(parts) == 3 and max(path.stat().st_size for path in parts) <= 3.0e6
+    assert len(parts) == 2 and max(path.stat().st_size for path in parts) <= 3.0e6
     assert sorted(tmp_path.glob("results-*.tar")) == parts
-    merge(parts[1:], tmp_path / "there")
+    merge(parts[:1], tmp_path / "there")
     root, new, there = merge(parts, tmp_path / "there")
     assert new >= 1 and new + there == 4
     assert contents(root) == {k: v for k, v in contents(store.root).items() if "checkpoint" not in k}
@@ -129,6 +128,13 @@ def moved(name, kind=".json"):
     return changed
 
 
+def elsewhere(members):
+    return [
+        Member(m.name.replace("sample/", "elsewhere/", 1), m.content.replace(b" sample/", b" elsewhere/"))
+        for m in with_sums(members)
+    ]
+
+
 def flip(data):
     data["cells"][0]["correct"] ^= 1
 
@@ -163,15 +169,12 @@ TAMPERED = {
     "a program": (moved("sample/weights/sitecustomize.py"), "no path of a record"),
     "a file twice": (lambda members: with_sums([*members, members[0]]), "each once"),
     "two stores": (moved("paper/records/x.json"), "one store"),
-    "another store": (
-        lambda members: [replace(m, name=m.name.replace("sample/", "elsewhere/", 1), content=m.content.replace(b" sample/", b" elsewhere/")) for m in with_sums(members)],
-        "one store among sample, published, tenth, paper, custom; got elsewhere",
-    ),
+    "another store": (elsewhere, "one store among sample, published, tenth, paper, custom; got elsewhere"),
     "an edited count": (edit_record(flip), "do not follow from its 21 bits"),
     "bits that are no examples": (edit_record(fill), "do not follow from its 21 bits"),
     "too few bits": (edit_record(shorten), "do not follow from its 21 bits"),
     "bits that are none": (edit_record(spoil), "do not follow from its 21 bits"),
-    "a cell too few": (edit_record(lambda data: data["cells"].pop()), "cells for what its experiment asks for"),
+    "a cell too few": (edit_record(lambda data: data["cells"].pop() and None), "cells for what its experiment asks"),
     "a cell twice": (edit_record(lambda data: data["cells"].append(data["cells"][0])), "cells for what"),
     "an older version": (edit_record(lambda data: data.update(results=1)), "must have schema 1 and results"),
     "another schema": (edit_record(lambda data: data.update(schema=0)), "must have schema 1"),
@@ -252,14 +255,12 @@ def test_the_command_line_packs_and_merges(store, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out.startswith("ready ")
     assert main(["merge", str(tmp_path / "results-1.tar"), "--profile", "tenth"]) == 0
     assert contents(tmp_path / "there" / "tenth") == contents(tmp_path / "there" / "custom")
-    for arguments, named in (
-        ([str(tmp_path / "none.tar")], "none.tar"),
-        ([str(tmp_path / "results-1.tar"), "--profile", "x"], "x"),
-    ):
+    wrong = [([str(tmp_path / "none.tar")], "none.tar"), ([str(tmp_path / "results-1.tar"), "--profile", "x"], "got x")]
+    for arguments, named in wrong:
         assert main(["merge", *arguments]) == 2
         said = capsys.readouterr().err
         assert named in said and said.count("\n") == 1
-    assert not os.path.exists(tmp_path / "there" / "x")  # noqa: PTH110
+    assert not (tmp_path / "there" / "x").exists()
 
 
 def test_all_committed_records_would_be_taken():
