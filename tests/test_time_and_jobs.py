@@ -37,7 +37,7 @@ def few():
 def tiny(attacks=()):
     training = Training("mnist", "sample", 130, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
     made = tuple(default_attack(name, "mnist") for name in attacks)
-    return Experiment(training, (default_defence("pr", "mnist"),), (1, 3), 500, made, ("A", "C") if made else ())
+    return Experiment(training, (default_defence("pr", "mnist"),), (1, 3), 40, made, ("A", "C") if made else ())
 
 
 def same(one, other):
@@ -102,6 +102,8 @@ def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, mo
 
 
 def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
+    for module in ("cases", "run"):
+        monkeypatch.setattr(f"prlib.{module}.BATCH_SIZE", 20)
     experiment = tiny(["fgsm"])
     expected = run(experiment, Store(tmp_path / "whole"), progress="none")
     store = Store(tmp_path / "stopped")
@@ -111,10 +113,9 @@ def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, m
         if next(looks) == 3:  # the second batch at the last epoch
             raise OutOfTime
 
-    monkeypatch.setattr("prlib.deadline.check_time", look)
-    with pytest.raises(OutOfTime):
+    with monkeypatch.context() as patch, pytest.raises(OutOfTime):
+        patch.setattr("prlib.deadline.check_time", look)
         run(experiment, store, progress="none")
-    monkeypatch.undo()
     assert store.snapshots(experiment.training, (1, 3)) and not store.record_path(experiment).exists()
     assert run(experiment, store, progress="none").cells == expected.cells
 
@@ -257,7 +258,7 @@ def test_a_record_says_that_half_precision_was_judged(tmp_path):
     half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
     record, other = (run(tiny(), store, progress="none") for store in (half, single))
     assert record.provenance["snapshots"] == "float16" and "snapshots" not in other.provenance
-    assert verify(record, half, 500) == (1000, 1000)
+    assert verify(record, half, 40) == (80, 80)
     beside = Store(tmp_path / "beside", beside=half)  # takes the network as it is
     again = run(tiny(["fgsm"]), beside, progress="none")
     assert again.provenance["snapshots"] == "float16"
