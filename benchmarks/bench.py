@@ -40,12 +40,14 @@ from art.estimators.classification import PyTorchClassifier  # noqa: E402
 from prlib import attacks  # noqa: E402
 from prlib.cases import judge  # noqa: E402
 from prlib.data import load, to_float  # noqa: E402
-from prlib.experiment import Attack, Defence, Experiment, Store, Training  # noqa: E402
+from prlib.experiment import Attack, Defence, Experiment, Training  # noqa: E402
+from prlib.machine import device_name, one_thread  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
+from prlib.pages.tables import significant  # noqa: E402
 from prlib.profiles import default_attack, default_defence, default_recipe  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.report import significant  # noqa: E402
-from prlib.run import device_name, one_thread, run  # noqa: E402
+from prlib.run import run  # noqa: E402
+from prlib.store import Store  # noqa: E402
 from prlib.train import Recipe, load_model, train  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from prlib.cases import BATCH_SIZE, wilson
+from prlib.cases import BATCH_SIZE
 from prlib.estimate import describe_plan
-from prlib.experiment import Experiment, Record, to_json
+from prlib.experiment import Experiment, to_json
+from prlib.machine import check_device
 from prlib.profiles import PROFILES, Parameters
-from prlib.run import check_device, forget, run, verify
+from prlib.record import Record
+from prlib.run import forget, run, verify
+from prlib.statistics import wilson
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

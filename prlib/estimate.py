@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from prlib.data import DATASETS
-from prlib.experiment import Experiment, Store, Training
+from prlib.experiment import Experiment, Training
+from prlib.machine import one_thread
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
-from prlib.run import one_thread
+from prlib.store import Store
 
 JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""

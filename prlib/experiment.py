@@ -1,35 +1,23 @@
-"""Experiments and their records: what is measured, measured once, and kept with everything needed to trace it."""
+"""Experiments: everything that changes a number, as frozen and hashed specifications."""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from prlib import adaptive, attacks
+from prlib import attacks
+from prlib.attacks.registry import ADAPTIVE, ATTACKS
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
-from prlib.train import Recipe, checkpoint_path, snapshot_path
-
-SCHEMA = 1
-"""Version of the records' format."""
-
-RESULTS = 2
-"""Version of the numbers, raised when a change of the code changes them; older records are then stale."""
+from prlib.train import Recipe
 
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
-
-WITH_TF32 = " with TF32"
-"""What a record adds to the device's name."""
 
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
@@ -43,22 +31,6 @@ BUILDERS: dict[str, Callable[..., Transform | attacks.Adversary | None]] = {
     "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
 }
 """How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
-
-:meta hide-value:
-"""
-
-ATTACKS: dict[str, Callable[..., Tensor | tuple[Tensor, Tensor]]] = {
-    "fgsm": attacks.fgsm,
-    "bim": attacks.bim,
-    "mim": attacks.mim,
-    "cw_l2": attacks.cw_l2,
-    "eot_pgd": adaptive.eot_pgd,
-    "crossing": adaptive.crossing,
-    "square": adaptive.square,
-    "auto": adaptive.auto,
-    "transfer": adaptive.transfer,
-}
-"""The attacks that experiments can name; those of ``prlib.adaptive`` are for case "adaptive".
 
 :meta hide-value:
 """
@@ -102,7 +74,7 @@ class Attack:
     @property
     def adaptive(self) -> bool:
         """Whether it is told of the defence."""
-        return ATTACKS[dict(self.options)["function"]].__module__ == adaptive.__name__
+        return dict(self.options)["function"] in ADAPTIVE
 
     @property
     def transfers(self) -> bool:
@@ -211,118 +183,6 @@ class Experiment:
         return surrogate | {self.training: self.epochs}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One measured accuracy.
-
-    ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
-    examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
-    it found no gradient.
-    """
-
-    epoch: int
-    tested_with: str
-    case: str
-    attack: str
-    correct: int
-    total: int
-    success: str
-    l0: float
-    l2: float
-    linf: float
-    attacked: float = 0.0
-    stuck: float = 0.0
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one experiment measured, and where its numbers come from."""
-
-    experiment: Experiment
-    cells: tuple[Cell, ...]
-    provenance: Mapping[str, Any]
-    schema: int = field(default_factory=lambda: SCHEMA)
-    results: int = field(default_factory=lambda: RESULTS)
-
-    @property
-    def stale(self) -> bool:
-        """Whether the code's numbers have changed since."""
-        return (self.schema, self.results) != (SCHEMA, RESULTS)
-
-    @property
-    def tf32(self) -> bool:
-        """Whether a GPU multiplied with 10 bits of precision, in training and in judging."""
-        return str(self.provenance["machine"]["device"]).endswith(WITH_TF32)
-
-
-class Store:
-    """A folder of records (``records/``, JSON) and trained networks (``weights/``, safetensors).
-
-    A record or a network that it lacks is looked for in the store ``beside`` it, which is never written to.
-    """
-
-    def __init__(self, root: Path, beside: "Store | None" = None) -> None:
-        self.root, self.beside = Path(root), beside
-
-    def record_path(self, experiment: Experiment) -> Path:
-        """Where the experiment's record is, or will be."""
-        return self.root / "records" / f"{experiment.name}.json"
-
-    def weights(self, training: Training, tf32: bool = False) -> Path:
-        """The folder of the training's checkpoint and snapshots; networks trained with TF32 have one of their own."""
-        return self.root / "weights" / (training.name + ("-tf32" if tf32 else ""))
-
-    def snapshot(self, training: Training, epoch: int, tf32: bool = False) -> Path:
-        """Where the network is after so many epochs, here or in the store beside; nothing may be there yet."""
-        path = snapshot_path(self.weights(training, tf32), epoch)
-        return self.beside.snapshot(training, epoch, tf32) if self.beside and not path.exists() else path
-
-    def snapshots(self, training: Training, epochs: Iterable[int], tf32: bool = False) -> dict[int, Path]:
-        """The training's networks at these epochs, in ascending order, that are here or in the store beside."""
-        paths = {epoch: self.snapshot(training, epoch, tf32) for epoch in sorted(set(epochs))}
-        return {epoch: path for epoch, path in paths.items() if path.exists()}
-
-    def judgeable(self, record: Record) -> dict[int, Path]:
-        """The stored networks that can be judged again as the record's were; none if transfer attacks lack theirs."""
-        networks = {t: self.snapshots(t, epochs, record.tf32) for t, epochs in record.experiment.networks.items()}
-        return networks[record.experiment.training] if all(networks.values()) else {}
-
-    def check_writable(self) -> None:
-        """Raise an OSError unless the folder can be written to."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise OSError(f"the store {self.root} must be a folder that can be written to: {error}") from error
-
-    def load(self, experiment: Experiment) -> Record | None:
-        """The stored record, possibly stale, or None."""
-        path = self.record_path(experiment)
-        if not path.exists():
-            return self.beside.load(experiment) if self.beside else None
-        return read_record(path)
-
-    def forget(self, experiments: Iterable[Experiment]) -> None:
-        """Delete the experiments' records and the weights at their epochs, so that they are measured anew."""
-        self.check_writable()
-        for experiment in experiments:
-            self.record_path(experiment).unlink(missing_ok=True)
-            for folder in (self.weights(experiment.training, tf32) for tf32 in (False, True)):
-                for path in (checkpoint_path(folder), *(snapshot_path(folder, e) for e in experiment.epochs)):
-                    path.unlink(missing_ok=True)
-
-    def is_current(self, experiment: Experiment) -> bool:
-        """Whether the experiment has a record that is not stale."""
-        record = self.load(experiment)
-        return record is not None and not record.stale
-
-    def records(self) -> Iterator[Record]:
-        """All records, in the order of their names."""
-        for path in sorted(self.root.glob("records/*.json")):
-            yield read_record(path)
-
-
 def derive(seed: int, *purpose: str | int) -> int:
     """An independent seed for each purpose of one experiment's seed."""
     text = "/".join(map(str, (seed, *purpose)))
@@ -335,43 +195,13 @@ def key(thing: Training | Experiment) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def to_json(thing: Training | Experiment | Record) -> dict[str, Any]:
-    """A dataclass as plain JSON values; the options of a defence become an object."""
+def to_json(thing: Any) -> dict[str, Any]:
+    """A training, experiment or record as plain JSON values; the options of a defence become an object."""
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: dict(value) if name == "options" else value for name, value in pairs}
 
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
-
-
-def read_record(path: Path) -> Record:
-    """Read a record; a file that is not one raises a ValueError that names it."""
-    try:
-        data = json.loads(path.read_text())
-        e = data["experiment"]
-        t = e["training"]
-        training = Training(**{**t, "defence": _defence(t["defence"]), "recipe": Recipe(**t["recipe"])})
-        tested_with = tuple(map(_defence, e["tested_with"]))
-        attacks = tuple(Attack(a["name"], frozen(a["options"])) for a in e["attacks"])
-        experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"], attacks, tuple(e["cases"]))
-        cells = tuple(Cell(**cell) for cell in data["cells"])
-        return Record(experiment, cells, data["provenance"], data["schema"], data["results"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a record of this library: {error!r}") from error
-
-
-def pack(bits: torch.Tensor) -> str:
-    """Bool N as a hex string, the first example in the highest bit; the last byte is filled up with zeros."""
-    return np.packbits(bits.numpy()).tobytes().hex()
-
-
-def unpack(text: str, n: int) -> torch.Tensor:
-    """The n bools that ``pack`` wrote."""
-    return torch.from_numpy(np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=n).astype(bool))
-
-
-def _defence(data: Mapping[str, Any]) -> Defence:
-    return Defence(data["name"], frozen(data["options"]))
 
 
 def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

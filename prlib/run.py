@@ -1,13 +1,9 @@
 """Measuring: an experiment is loaded from the store, or trained, judged and stored."""
 
-import ctypes
 import json
 import os
 import platform
-import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,23 +16,14 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from prlib.adaptive import strongest
+from prlib.attacks.choice import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
-from prlib.experiment import (
-    WITH_TF32,
-    Cell,
-    Defence,
-    Experiment,
-    Record,
-    Store,
-    Training,
-    derive,
-    pack,
-    to_json,
-    unpack,
-)
+from prlib.experiment import Defence, Experiment, Training, derive, to_json
+from prlib.machine import check_device, device_name, git, one_thread, peak_megabytes, tf32_allowed
 from prlib.model import PaperCNN
+from prlib.record import WITH_TF32, Cell, Record, pack, unpack
+from prlib.store import Store
 from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
 
 
@@ -64,7 +51,7 @@ def run(
         raise ValueError("tf32 needs a GPU; got device 'cpu'")
     store.check_writable()
     train_split, test_split = _splits(experiment, data_root)
-    with one_thread(), _tf32(tf32), _networks(store, experiment.training, experiment.epochs, tf32) as weights:
+    with one_thread(), tf32_allowed(tf32), _networks(store, experiment.training, experiment.epochs, tf32) as weights:
         if stored is None and (stored := store.load(experiment)):
             return stored  # another process was faster
         surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
@@ -115,13 +102,6 @@ def verify(
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
-
-
-def check_device(device: str) -> None:
-    """Raise a ValueError unless torch can compute on the device."""
-    available = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cuda"] * torch.cuda.is_available()
-    if device not in available:
-        raise ValueError(f"device must be one of {', '.join(available)} on this machine; got {device!r}")
 
 
 def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split, Split]:
@@ -190,7 +170,7 @@ def _measure(
     trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
     details = {
         "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
-        "peak_megabytes": _peak_megabytes(),
+        "peak_megabytes": peak_megabytes(),
         "digests": {split.split: split.digest for split in (train_split, test_split)},
     }
     return Record(experiment, cells, _provenance(device) | details)
@@ -273,9 +253,9 @@ def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome
 
 
 def _provenance(device: str) -> dict[str, Any]:
-    status = _git("status", "--porcelain", "--", "prlib", "pyproject.toml")
+    status = git("status", "--porcelain", "--", "prlib", "pyproject.toml")
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("prlib", "torch", "numpy")},
@@ -286,61 +266,3 @@ def _provenance(device: str) -> dict[str, Any]:
         },
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _peak_megabytes() -> int:
-    """The most memory that the process has held so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says on Linux begins with the parent's memory
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) >> 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None  # installed without its repository
-
-
-def device_name(device: str) -> str:
-    """What the machine calls its processor, or the GPU."""
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _keep_freed_memory() -> None:
-    # glibc returns large blocks to the system at once; getting them back takes about a tenth of a training.
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        getattr(libc, "mallopt", lambda *_: None)(parameter, 1 << 30)
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside, as experiments do; afterwards on as many as before."""
-    _keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -45,7 +45,7 @@ def test_parameters_are_flat_commented_literals_and_checked_next(name):
     assert list(values) == (known[:1] if name == "index" else known)  # the front page shows the published records
     assert set(known) == {field.name for field in fields(Parameters)}
     assert all("  # " in line for line in code[0].source.splitlines())
-    assert "report.start(globals())" in code[1].source
+    assert "pages.start(globals())" in code[1].source
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -13,29 +13,20 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from prlib import experiment as ex
-from prlib import report
+from prlib import pages
 from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
 from prlib.data import load
 from prlib.estimate import describe_plan
-from prlib.experiment import (
-    Defence,
-    Experiment,
-    Record,
-    Store,
-    Training,
-    derive,
-    key,
-    pack,
-    read_record,
-    to_json,
-    unpack,
-)
+from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, to_json
+from prlib.findings.cells import measured
+from prlib.pages.commands import recompute_command
+from prlib.pages.records import _wanted
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
+from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import forget, run, verify
+from prlib.store import Store
 from prlib.train import load_model
-from prlib.verdict import measured
 
 
 def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):
@@ -186,7 +177,7 @@ def test_what_is_forgotten_is_measured_anew(tmp_path):
 def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatch):
     store = Store(tmp_path)
     run(tiny(epochs=(1,)), store, progress="none")
-    monkeypatch.setattr(ex, "RESULTS", ex.RESULTS + 1)
+    monkeypatch.setattr("prlib.record.RESULTS", RESULTS + 1)
     old = store.load(tiny(epochs=(1,)))
     assert old.stale and not store.is_current(tiny(epochs=(1,)))
     assert not run(tiny(epochs=(1,)), store, progress="none").stale
@@ -194,7 +185,7 @@ def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatc
 
 def test_golden_values_catch_a_change_of_the_numbers(record, store):
     """Fails when numbers change: then raise RESULTS, and WEIGHTS if it is the weights, and renew these values."""
-    assert (ex.RESULTS, ex.WEIGHTS) == (2, 2)
+    assert (RESULTS, WEIGHTS) == (2, 2)
     redraw = default_defence("pr", "mnist").build()
     assert redraw.thresholds[0].tolist() == pytest.approx([0.3558963, 0.6304369], abs=1e-6)
     images = torch.linspace(0, 1, 8).reshape(1, 1, 2, 4)
@@ -355,7 +346,7 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
 def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
     experiments = Parameters("published", ["mnist"], **given).experiments()
     for experiment in experiments:
-        _, _, arguments = report.recompute_command(experiment).partition("prlib run ")
+        _, _, arguments = recompute_command(experiment).partition("prlib run ")
         assert main(["list", "--names", *arguments.split()]) == 0, arguments
         assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [experiment.name]
 
@@ -379,7 +370,7 @@ def test_the_commands_of_the_readme_and_the_book_name_experiments_that_there_are
 
 def test_what_another_experiment_measures_too_is_not_measured_again_for_a_chapter():
     parameters = Parameters("published", ["mnist"], n_test=1000)  # the paper's attacks are twice on 1,000 images
-    wanted = report._wanted(parameters, ["pr"], adaptive=False)
+    wanted = _wanted(parameters, ["pr"], adaptive=False)
     judged = [(e.attacks, e.tested_with, case) for e in wanted for case in e.cases]
     assert len(set(judged)) == len(judged)
     assert {case for _, _, case in judged} == {"A", "B", "C", "A twice", "C twice"}
@@ -471,7 +462,7 @@ def test_unknown_defences_and_sizes_are_refused():
 
 def test_costs_count_the_layers_operations(record):
     seconds = {"training": 2.0, "total": 3.0}
-    row = report.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).frame.iloc[0]
+    row = pages.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).frame.iloc[0]
     images = record.experiment.training.n_train * 2
     assert row["images/s"] == f"{images / 2:,.0f}"
     # a multiplication and an addition each: 14² × 64 × 8², 5² × 128 × 6² × 64, 128 × 5² × 128 and 128 × 10
@@ -480,10 +471,10 @@ def test_costs_count_the_layers_operations(record):
 
 
 def test_benchmarks_are_shown_with_their_machine_or_said_to_be_missing(monkeypatch, tmp_path):
-    shown = report.benchmark("steps").data
+    shown = pages.benchmark("steps").data
     assert all(peer in shown for peer in ("foolbox", "torchattacks")) and "cores" in shown
-    monkeypatch.setattr(report, "BENCHMARKS", tmp_path / "none.json")
-    assert "has not been run" in report.benchmark("cw").data
+    monkeypatch.setattr("prlib.pages.facts.BENCHMARKS", tmp_path / "none.json")
+    assert "has not been run" in pages.benchmark("cw").data
 
 
 def test_published_weights_have_their_digests_and_a_training():

@@ -10,11 +10,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from prlib import paper, report
-from prlib.cases import Estimate, wilson
-from prlib.experiment import Cell, Experiment, Record, Store, Training
+from prlib import pages, paper
+from prlib.experiment import Experiment, Training
+from prlib.findings.cells import compare, measured
+from prlib.findings.checks import checks, sanity, worst_cases
+from prlib.findings.choices import ablations, reasons
+from prlib.findings.claims import disagreements, judge_claim
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
-from prlib.verdict import ablations, checks, compare, disagreements, judge_claim, measured, reasons, sanity, worst_cases
+from prlib.record import Cell, Record
+from prlib.statistics import Estimate, wilson
+from prlib.store import Store
 
 KEY = ["dataset", "epochs", "attack", "case"]
 
@@ -352,7 +357,7 @@ def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
     cells = [("mnist", 50, 0.9, 1000), ("mnist", 500, 0.7, 100), ("mnist", 500, 0.6, 1000), ("cifar10", 50, 0.3, 1000)]
     records = [one_cell(dataset, "pr", "pr", epochs, "mim", "A", a, n) for dataset, epochs, a, n in cells]
     columns = {"last": {"attack": "mim"}, "first": {"attack": "mim", "epochs": 50}, "never": {"attack": "cw"}}
-    seen = report.glance(records, columns, "caption", "name").frame.set_index("dataset")
+    seen = pages.glance(records, columns, "caption", "name").frame.set_index("dataset")
     told = seen.map(lambda text: text.partition("]")[0].strip("["))
     assert told.to_dict("index") == {
         "MNIST": {"last": "0.600", "first": "0.900", "never": "–"},
@@ -364,32 +369,32 @@ def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
 def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, monkeypatch):
     accuracies = the_papers_own(tables)
     short, long = made_up({k: v for k, v in accuracies.items() if k[1] == 50}), made_up(accuracies)
-    monkeypatch.setattr(report, "committed", lambda profile: {"tenth": long}[profile])
-    told = dict(zip([c["id"] for c in paper.claims()], report.answer(short, "q1").data.split("\n- ")[1:], strict=False))
+    monkeypatch.setattr("prlib.pages.claims.committed", lambda profile: {"tenth": long}[profile])
+    told = dict(zip([c["id"] for c in paper.claims()], pages.answer(short, "q1").data.split("\n- ")[1:], strict=False))
     assert told["q1-training-phase"].endswith("of 1 comparisons")
     assert told["q1-relieves-over-fitting"].endswith("fails in 1 of 1 comparisons on a tenth of the images")
-    monkeypatch.setattr(report, "committed", lambda profile: [])
-    assert "not testable" in report.answer(short, "q1").data
+    monkeypatch.setattr("prlib.pages.claims.committed", lambda profile: [])
+    assert "not testable" in pages.answer(short, "q1").data
 
 
 def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
     records, published = made_up_everything(tables), made_up_everything(tables, n=1000)
-    monkeypatch.setattr(report, "committed", lambda profile: {"published": published}[profile])
-    shown = report.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
+    monkeypatch.setattr("prlib.pages.comparisons.committed", lambda profile: {"published": published}[profile])
+    shown = pages.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
     assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
     assert "published" not in shown
     for profile in ("sample", "tenth"):
-        beside = report.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
+        beside = pages.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
         assert list(beside.published) == list(shown["ours [95% interval]"]) != list(beside["ours [95% interval]"])
-    assert "published" not in report.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+    assert "published" not in pages.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
 
 
 def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
     own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
     half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
-    monkeypatch.setattr(report, "committed", lambda profile, trained_with: {"tenth": own + half}[profile])
+    monkeypatch.setattr("prlib.pages.records.committed", lambda profile, trained_with: {"tenth": own + half}[profile])
     for records, profile in ((own, "tenth"), (own + half, "published")):
-        cells, whose = report.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
+        cells, whose = pages.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
         assert list(zip(cells.defense, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
         assert whose.profile == profile
 
@@ -398,11 +403,11 @@ def test_effects_count_what_is_beyond_chance():
     where = {"dataset": "mnist", "defense": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
     names = {"id": "D18", "topic": "steps", "variant": "bim-quarter", "base": "bim"}
     differences = [Estimate(-0.1, -0.2, -0.05), Estimate(0.01, -0.1, 0.1), Estimate(0.3, 0.2, 0.4)]
-    (row,) = report.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(
+    (row,) = pages.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(
         "records"
     )
     assert (row["accuracies"], row["changed beyond chance"], row["from … to"]) == (3, 2, "-0.100 … +0.300")
-    assert report.effects(ablations([])).frame.empty and report.ablated(ablations([]), "tenth").frame.empty
+    assert pages.effects(ablations([])).frame.empty and pages.ablated(ablations([]), "tenth").frame.empty
 
 
 def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
@@ -411,9 +416,9 @@ def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
         next(e for e in custom.experiments() if e.attacks and e.attacks[0].name == n) for n in ("cw", "fgsm@0.1")
     )
     cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
-    assert [report.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
+    assert [pages.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
     for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
-        assert report.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")
+        assert pages.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")
 
 
 def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
@@ -422,7 +427,7 @@ def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_o
         "So it is. After 50 epochs it keeps {early}. It falls to {late}. That is much. CW leaves {cw}. That is little."
     )
     mim = {"attack": "mim"}
-    told = report.tell(records, text, early=mim | {"epochs": 50}, late=mim, cw={"attack": "cw"}).data
+    told = pages.tell(records, text, early=mim | {"epochs": 50}, late=mim, cw={"attack": "cw"}).data
     assert re.sub(r"\[(\S+)\]\(\S+?\)", r"\1", told) == (
         "So it is. After 50 epochs it keeps 0.900. It falls to 0.700. That is much."
     )

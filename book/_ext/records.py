@@ -11,10 +11,12 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from prlib.cases import wilson
+from prlib.statistics import wilson
 from prlib.data import DATASETS
-from prlib.experiment import Record, read_record, to_json
-from prlib.report import attack_title, recompute_command
+from prlib.record import Record, read_record
+from prlib.experiment import to_json
+from prlib.pages.names import attack_title
+from prlib.pages.commands import recompute_command
 
 Page = tuple[str, dict[str, Any], str]
 

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from prlib.data import DATASETS
-from prlib.experiment import Attack, Defence, Experiment, Store, Training, frozen
+from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.store import Store
 from prlib.train import Recipe
 
 PROFILES = ("sample", "published", "tenth", "paper")

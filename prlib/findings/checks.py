@@ -1,0 +1,150 @@
+"""What is suspicious about the numbers, and what must hold of any evaluation under attack."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pandas as pd
+
+from prlib.data import DATASETS
+from prlib.findings.cells import COLUMNS, PHASES, best, measured, select
+from prlib.record import Record
+from prlib.statistics import Estimate, wilson
+
+BLACK_BOX = ("transfer", "square")
+"""The adaptive attacks that use no gradient of the network they attack."""
+
+WHITE_BOX = ("eot-pgd", "eot-pgd-margin", "crossing", "crossing-margin", "pgd", "pgd-margin")
+"""Those that follow its gradient, behind its defence."""
+
+MORE = (
+    ("eot-pgd-10-steps", "eot-pgd"),
+    ("eot-pgd", "eot-pgd-100-steps"),
+    ("eot-pgd-1-draw", "eot-pgd"),
+    ("eot-pgd", "eot-pgd-30-draws"),
+    ("eot-pgd", "eot-pgd-3-starts"),
+    ("crossing-margin-5-steps", "crossing-margin"),
+    ("crossing-margin", "crossing-margin-40-steps"),
+    ("crossing-margin", "crossing-margin-30-draws"),
+)
+"""Adaptive attacks and the same with more of something."""
+
+PAPERS_CASE = {"none": "B", "train": "B", "both": "A"}
+"""The case in which the paper's attackers meet a network that is redrawn there (none is redrawn at test time alone)."""
+
+
+def checks(records: Iterable[Record]) -> pd.DataFrame:
+    """What is suspicious about the numbers, a row a finding: record, attack, finding (in the spirit of AutoAttack's).
+
+    Steps larger than ε, changes outside ε, images without a gradient, clean accuracy below chance, an iterated attack
+    that leaves more accuracy than FGSM (by more than chance).
+    """
+    records = list(records)
+    rows = [(record.experiment.name, *finding) for record in records for finding in _findings(record)]
+    return pd.DataFrame(rows, columns=["record", "attack", "finding"])
+
+
+def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
+    """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
+
+    Columns: dataset, defense, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case,
+    on the same images if it was measured on them) and adaptive (the strongest attack per image), each an Estimate or
+    None, and their records clean_record, ….
+    """
+    cells = measured(records)
+    strongest = best(cells[cells.attack == "strongest"], ["dataset", "defense", "phase", "epochs"])
+    rows = []
+    for cell in strongest.itertuples():
+        row = {"dataset": cell.dataset, "defense": cell.defense, "phase": cell.phase, "epochs": cell.epochs}
+        same = {"dataset": cell.dataset, "defense": cell.defense, "epochs": cell.epochs}
+        steps = select(cells, {**same, "attack": ["fgsm", "bim", "mim"], "case": PAPERS_CASE.get(cell.phase)})
+        if (steps.n_test == cell.n_test).any():
+            steps = steps[steps.n_test == cell.n_test]
+        before = {
+            "clean": best(select(cells, {**same, "attack": "", "phase": cell.phase}), COLUMNS),
+            "paper": steps.sort_values("ours", kind="stable"),  # an Estimate's first value is the accuracy
+        }
+        for name, found in before.items():
+            row[name] = found.ours.iloc[0] if len(found) else None
+            row[f"{name}_record"] = found.record.iloc[0] if len(found) else ""
+        rows.append({**row, "n_test": cell.n_test, "adaptive": cell.ours, "adaptive_record": cell.record})
+    names = [f"{name}{suffix}" for name in ("clean", "paper", "adaptive") for suffix in ("", "_record")]
+    datasets, phases = list(DATASETS), list(PHASES.values())
+    # what the paper is about before its rivals
+    rows.sort(
+        key=lambda r: (datasets.index(r["dataset"]), r["defense"] not in ("none", "pr"), phases.index(r["phase"]))
+    )
+    return pd.DataFrame(rows, columns=["dataset", "defense", "phase", "epochs", "n_test", *names], dtype=object)
+
+
+def linked(accuracy: Estimate, record: str, digits: int = 4) -> str:
+    """An accuracy as Markdown, linked to its record's page."""
+    return f"[{accuracy.value:.{digits}f}](record:{record})"
+
+
+def sanity(records: Iterable[Record]) -> pd.DataFrame:
+    """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
+
+    Columns: dataset, check, evidence (Markdown), outcome. An outcome is "passed", or "failed" if a difference points
+    the wrong way by more than chance; what was not measured has no row.
+    """
+    cells = measured(records).query("case == 'adaptive' and phase == 'both'")
+    rows = []
+    for (dataset, _), found in cells.groupby(["dataset", "defense"], sort=False):
+        ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
+        shown = {(row.attack, row.n_test): linked(row.ours, row.record, 3) for row in found.itertuples()}
+        for check, weak, strong in _expectations(list(ours)):
+            failed = ours[strong].minus(ours[weak]).low > 0
+            evidence = f"{weak[0]} {shown[weak]}, {strong[0]} {shown[strong]}"
+            rows.append([dataset, check, evidence, "failed" if failed else "passed"])
+        for (attack, n), accuracy in ours.items():
+            if attack == "strongest@1":
+                evidence = f"accuracy {shown[attack, n]} at ε = 1, where any image is allowed"
+                outcome = "passed" if accuracy.low <= 0.01 else "failed"
+                rows.append([dataset, "an unbounded attack wins", evidence, outcome])
+    for record in records:
+        training, check = record.experiment.training, "the bare network's gradient is zero almost nowhere"
+        for cell in record.cells:
+            if cell.case == "adaptive" and cell.attack in ("eot-pgd", "pgd"):
+                evidence = f"at {cell.stuck:.1%} of the clean images ({training.defence.name})"
+                rows.append([training.dataset, check, evidence, "failed" if cell.stuck > 0.01 else "passed"])
+    return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"]).drop_duplicates()
+
+
+def _expectations(keys: list[tuple[str, int]]) -> Iterable[tuple[str, tuple[str, int], tuple[str, int]]]:
+    """Pairs of attacks (weaker, stronger), measured on as many images, with what is expected of them."""
+    for attack, n in keys:
+        if attack in BLACK_BOX:
+            for white in WHITE_BOX:
+                if (white, n) in keys:
+                    yield "black-box is not stronger than white-box", (attack, n), (white, n)
+    for weak, strong in MORE:
+        for n in sorted({n for _, n in keys}):
+            if (weak, n) in keys and (strong, n) in keys:
+                yield "more steps, draws or starts are not weaker", (weak, n), (strong, n)
+    swept = sorted((float(a.partition("@")[2]), a, n) for a, n in keys if a.startswith("strongest@"))
+    for (_, weak, n), (_, strong, m) in pairwise(swept):
+        if n == m:
+            yield "a larger ε is not weaker", (weak, n), (strong, m)
+
+
+def _findings(record: Record) -> Iterable[tuple[str, str]]:
+    for attack in record.experiment.attacks:
+        options = dict(attack.options)
+        if options.get("step_size", 0) > options.get("epsilon", 1) and options.get("norm") != "l2":
+            yield attack.name, f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}"
+        cells = [cell for cell in record.cells if cell.attack == attack.name]
+        if max(cell.attacked for cell in cells) > options.get("epsilon", 1) + 1e-6:
+            yield attack.name, f"it changed a pixel by more than ε = {options['epsilon']:g}"
+        if stuck := max(cell.stuck for cell in cells):
+            yield attack.name, f"it found no gradient at {stuck:.1%} of the images"
+    for cell in record.cells:
+        if cell.case == "normal" and wilson(cell.correct, cell.total).high < 0.1:
+            yield "", f"clean accuracy {cell.correct / cell.total:.3f} after {cell.epoch} epochs is below chance"
+    for cell in record.cells:
+        for weaker in record.cells:
+            same = (weaker.epoch, weaker.case, weaker.tested_with) == (cell.epoch, cell.case, cell.tested_with)
+            (stronger, _, epsilon), (weak, _, its) = cell.attack.partition("@"), weaker.attack.partition("@")
+            if same and epsilon == its and weak == "fgsm" and stronger in ("bim", "mim"):
+                gap = wilson(cell.correct, cell.total).minus(wilson(weaker.correct, weaker.total))
+                if gap.low > 0:
+                    yield cell.attack, f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM"
