@@ -58,7 +58,9 @@ class Defence:
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack by its name in tables and its options, as (name, value) pairs.
+    """An attack by its name and its options, as (name, value) pairs.
+
+    ``epsilon`` is the ε asked for instead of the paper's; None where it is the paper's, or where there is none.
 
     Beside the arguments of the function there are "function", its name in ``prlib.attacks``, and "labels":
     "predicted" for the model's own predictions, "true" for the images' labels.
@@ -66,6 +68,7 @@ class Attack:
 
     name: str
     options: tuple[tuple[str, Any], ...]
+    epsilon: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("the function of an attack", dict(self.options).get("function", "none"), ATTACKS)
@@ -167,7 +170,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
-        t, what = self.training, "-".join(attack.name for attack in self.attacks)[:150] or "clean"
+        t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
     @property
@@ -199,9 +202,24 @@ def to_json(thing: Any) -> dict[str, Any]:
     """A training, experiment or record as plain JSON values; the options of a defence become an object."""
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: dict(value) if name == "options" else value for name, value in pairs}
+        values: dict[str, Any] = {name: dict(value) if name == "options" else value for name, value in pairs}
+        if "epsilon" in values:  # of an attack or a cell
+            name = "attack" if "attack" in values else "name"
+            values[name] = labelled(values[name], values.pop("epsilon"))
+        return values
 
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
+
+
+def labelled(attack: str, epsilon: float | None) -> str:
+    """An attack as names and files have it: "fgsm", or "fgsm@0.1" at an ε that is not the paper's."""
+    return attack if epsilon is None else f"{attack}@{epsilon:g}"
+
+
+def unlabelled(text: str) -> tuple[str, float | None]:
+    """The attack and ε that ``labelled`` wrote."""
+    attack, _, epsilon = text.partition("@")
+    return attack, float(epsilon) if epsilon else None
 
 
 def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.experiment import Attack, Defence, Experiment, Training, frozen, unlabelled
 from prlib.train import Recipe
 
 SCHEMA = 1
@@ -28,7 +28,7 @@ class Cell:
 
     ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
     examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
-    it found no gradient.
+    it found no gradient; ``epsilon`` is as an attack's in an experiment.
     """
 
     epoch: int
@@ -43,6 +43,7 @@ class Cell:
     linf: float
     attacked: float = 0.0
     stuck: float = 0.0
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,22 @@ def read_record(path: Path) -> Record:
         t = e["training"]
         training = Training(**{**t, "defence": _defence(t["defence"]), "recipe": Recipe(**t["recipe"])})
         tested_with = tuple(map(_defence, e["tested_with"]))
-        attacks = tuple(Attack(a["name"], frozen(a["options"])) for a in e["attacks"])
+        attacks = tuple(_attack(a) for a in e["attacks"])
         experiment = Experiment(training, tested_with, tuple(e["epochs"]), e["n_test"], attacks, tuple(e["cases"]))
-        cells = tuple(Cell(**cell) for cell in data["cells"])
+        cells = tuple(_cell(cell) for cell in data["cells"])
         return Record(experiment, cells, data["provenance"], data["schema"], data["results"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a record of this library: {error!r}") from error
+
+
+def _attack(data: Mapping[str, Any]) -> Attack:
+    name, epsilon = unlabelled(data["name"])
+    return Attack(name, frozen(data["options"]), epsilon)
+
+
+def _cell(data: Mapping[str, Any]) -> Cell:
+    attack, epsilon = unlabelled(data["attack"])
+    return Cell(**{**data, "attack": attack, "epsilon": epsilon})
 
 
 def _defence(data: Mapping[str, Any]) -> Defence:

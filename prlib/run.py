@@ -19,12 +19,15 @@ from torch import Tensor
 from prlib.attacks.choice import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
-from prlib.experiment import Defence, Experiment, Training, derive, to_json
+from prlib.experiment import Defence, Experiment, Training, derive, labelled, to_json
 from prlib.machine import check_device, device_name, git, one_thread, peak_megabytes, tf32_allowed
 from prlib.model import PaperCNN
 from prlib.record import WITH_TF32, Cell, Record, pack, unpack
 from prlib.store import Store
 from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
+
+Named = tuple[str, float | None]
+"""An attack's name and its ε, as in an experiment."""
 
 
 def run(
@@ -197,22 +200,26 @@ def _judge_all(
     for epoch, model in networks:
         for tested_with, transform in defences:
             seed = derive(experiment.training.seed, "test", epoch, tested_with)
-            for name, attack in _attacks(experiment, surrogate):
-                what = f"{name}, epoch {epoch}"
+            for (name, epsilon), attack in _attacks(experiment, surrogate):
+                what = f"{labelled(name, epsilon)}, epoch {epoch}"
                 shown = progress_bar(progress if name else "none", iterable=batches, desc=what, unit="batch")
                 for case, outcome in judge(model, split, transform, seed, cases, attack, shown).items():
-                    yield _cell(epoch, tested_with, case, name, outcome)
+                    yield _cell(epoch, tested_with, case, name, epsilon, outcome)
 
 
-def _attacks(experiment: Experiment, surrogate: PaperCNN | None) -> Sequence[tuple[str, Callable[..., Tensor] | None]]:
-    """The experiment's attacks with their names; one that is none, for clean images."""
-    attacks = [(attack.name, attack.build(surrogate)) for attack in experiment.attacks]
+def _attacks(
+    experiment: Experiment, surrogate: PaperCNN | None
+) -> Sequence[tuple[Named, Callable[..., Tensor] | None]]:
+    """The experiment's attacks with their names and ε; one that is none, for clean images."""
+    attacks = [((attack.name, attack.epsilon), attack.build(surrogate)) for attack in experiment.attacks]
     if experiment.cases == ("adaptive",):
         return _with_strongest(attacks)
-    return attacks if attacks else [("", None)]
+    return attacks if attacks else [(("", None), None)]
 
 
-def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> list[tuple[str, Callable[..., Tensor]]]:
+def _with_strongest(
+    attacks: Sequence[tuple[Named, Callable[..., Tensor]]],
+) -> list[tuple[Named, Callable[..., Tensor]]]:
     """Adaptive attacks, and "strongest", which chooses for each image among all their results: it must come last."""
     found: list[list[Tensor]] = [[] for _ in attacks]  # by attack and batch
 
@@ -231,11 +238,11 @@ def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> lis
         return strongest(model, candidates, labels, defence=defence, generator=generator)
 
     noted = [(name, noting(attack, results)) for (name, attack), results in zip(attacks, found, strict=True)]
-    _, at, epsilon = attacks[0][0].partition("@")
-    return [*noted, (f"strongest{at}{epsilon}", choose)]
+    (_, epsilon), _ = attacks[0]
+    return [*noted, (("strongest", epsilon), choose)]
 
 
-def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome) -> Cell:
+def _cell(epoch: int, tested_with: str, case: str, attack: str, epsilon: float | None, outcome: Outcome) -> Cell:
     return Cell(
         epoch=epoch,
         tested_with=tested_with,
@@ -249,6 +256,7 @@ def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome
         linf=float(outcome.linf.mean()),
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
+        epsilon=epsilon,
     )
 
 

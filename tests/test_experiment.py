@@ -156,7 +156,7 @@ def test_nothing_is_forgotten_that_cannot_be_measured_again(store, record, tmp_p
 def test_the_strongest_attack_is_never_two_different_ones(profile):
     """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
     keys = [
-        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].name.partition("@")[2])
+        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].epsilon)
         for e in Parameters(profile).experiments()
         if e.cases == ("adaptive",)
     ]

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from prlib import pages, paper
-from prlib.experiment import Experiment, Training
+from prlib.experiment import Experiment, Training, unlabelled
 from prlib.findings.cells import compare, measured
 from prlib.findings.checks import checks, sanity, worst_cases
 from prlib.findings.choices import ablations, reasons
@@ -54,7 +54,7 @@ def test_every_cell_of_the_tables_is_there_once(tables):
 def test_tables_3_and_4_are_the_last_rows_of_6_and_7(tables):
     attacked = rows(tables, 3)[rows(tables, 3).attack != ""]
     assert same(attacked, rows(tables, 6, epochs=1000), KEY)
-    assert same(rows(tables, 4), rows(tables, 7, epochs=1000), [*KEY, "defense"])
+    assert same(rows(tables, 4), rows(tables, 7, epochs=1000), [*KEY, "defence"])
 
 
 def test_normal_of_tables_3_and_6_is_both_phases_of_table_2(tables):
@@ -67,12 +67,12 @@ def test_normal_of_tables_3_and_6_is_both_phases_of_table_2(tables):
 
 def test_single_pr_of_tables_4_and_7_is_table_6(tables):
     for table in (4, 7):
-        assert same(rows(tables, table, defense="pr"), rows(tables, 6), KEY)
+        assert same(rows(tables, table, defence="pr"), rows(tables, 6), KEY)
 
 
 def test_the_papers_averages_follow_from_table_4(tables):
     # Section 4.3: multiple models gain 1.7% in case A and 3% in case B on average
-    gain = rows(tables, 4).pivot_table(index=["dataset", "attack", "case"], columns="defense", values="accuracy")
+    gain = rows(tables, 4).pivot_table(index=["dataset", "attack", "case"], columns="defence", values="accuracy")
     by_case = (gain["pr-multi"] - gain["pr"]).groupby("case").mean()
     assert by_case["A"] == pytest.approx(0.0172, abs=5e-5) and by_case["B"] == pytest.approx(0.0297, abs=5e-5)
 
@@ -219,14 +219,14 @@ def test_claims_of_our_own_compare_our_measurements_alone():
     assert (verdict.supported, verdict.reproduced, verdict.fails) == ("no", "not testable", 1)
     records.append(one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.95, 1000))
     assert judge_claim(claim("robust-paper-overstates"), records).supported == "yes"
-    [both] = worst_cases(records).query("defense == 'pr' and phase == 'both'").itertuples()
+    [both] = worst_cases(records).query("defence == 'pr' and phase == 'both'").itertuples()
     assert (both.clean, both.paper.value, both.adaptive.value) == (None, 0.95, 0.8)
 
 
 def made_up_everything(tables, n=10_000):
     """Records with all of the paper's numbers, and an undefended network that every attack fools."""
     records = []
-    for (dataset, name), rows_ in tables.groupby(["dataset", "defense"]):
+    for (dataset, name), rows_ in tables.groupby(["dataset", "defence"]):
         for row in rows_.itertuples():
             if row.case == "normal":
                 continue
@@ -278,8 +278,8 @@ def adaptive(accuracies, n=200):
     defence = default_defence("pr", "mnist")
     training = Training("mnist", "full", 60_000, defence, default_recipe("mnist"), 0)
     cells = tuple(
-        Cell(50, "pr", "adaptive", attack, round(accuracy * n), n, "", 1.0, 1.0, 0.3, 0.3, 0.0)
-        for attack, accuracy in accuracies.items()
+        Cell(50, "pr", "adaptive", attack, round(accuracy * n), n, "", 1.0, 1.0, 0.3, 0.3, 0.0, epsilon)
+        for (attack, epsilon), accuracy in {unlabelled(text): value for text, value in accuracies.items()}.items()
     )
     attacks = (default_attack("crossing", "mnist"),)
     return Record(Experiment(training, (defence,), (50,), n, attacks, ("adaptive",)), cells, {})
@@ -395,12 +395,12 @@ def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same
     monkeypatch.setattr("prlib.pages.records.committed", lambda profile, trained_with: {"tenth": own + half}[profile])
     for records, profile in ((own, "tenth"), (own + half, "published")):
         cells, whose = pages.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
-        assert list(zip(cells.defense, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
+        assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
         assert whose.profile == profile
 
 
 def test_effects_count_what_is_beyond_chance():
-    where = {"dataset": "mnist", "defense": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
+    where = {"dataset": "mnist", "defence": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
     names = {"id": "D18", "topic": "steps", "variant": "bim-quarter", "base": "bim"}
     differences = [Estimate(-0.1, -0.2, -0.05), Estimate(0.01, -0.1, 0.1), Estimate(0.3, 0.2, 0.4)]
     (row,) = pages.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(

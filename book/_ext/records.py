@@ -55,7 +55,7 @@ def context(record: Record) -> dict[str, Any]:
 def title(record: Record) -> str:
     """What was measured, in words."""
     e = record.experiment
-    attacks = ", ".join(attack_title(a.name).replace("*", "") for a in e.attacks) or "clean images"
+    attacks = ", ".join(attack_title(a.name, a.epsilon).replace("*", "") for a in e.attacks) or "clean images"
     how = (
         f"trained with {e.training.defence.name}" if e.training.defence.name != "none" else "trained without a defence"
     )

@@ -18,11 +18,12 @@ PHASES = {(False, False): "none", (True, False): "train", (False, True): "test",
 PAPER_EPOCHS = (50, 500, 1000)
 """The epochs of the paper's tables."""
 
-COLUMNS = ["dataset", "defense", "epochs", "phase", "attack", "case"]
+COLUMNS = ["dataset", "defence", "epochs", "phase", "attack", "epsilon", "case"]
 """What tells one accuracy from another, as in ``prlib.paper.tables()``.
 
 A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a
-network that is neither trained nor tested with one is "none".
+network that is neither trained nor tested with one is "none". ``epsilon`` is an attack's where it is not the paper's,
+else 0.
 """
 
 
@@ -50,11 +51,11 @@ def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
     Cells that were not measured have None there. ``where`` gives a value or a list of values for columns of
     ``prlib.paper.tables()``.
     """
-    theirs = select(paper.tables(), where)
+    theirs = select(paper.tables().assign(epsilon=0.0), where)
     # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.
     normal = theirs.case == "normal"
     key = theirs[COLUMNS].copy()
-    key["defense"] = key.defense.where(key.phase != "none", "none")
+    key["defence"] = key.defence.where(key.phase != "none", "none")
     key["phase"] = key.phase.where(~normal, "both")
     key[["attack", "case"]] = key[["attack", "case"]].where(~normal, "")
     ours = key.merge(best(measured(records), COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
@@ -72,8 +73,11 @@ def best(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """A copy of the rows whose columns have these values, or one of these lists of values."""
-    for name, value in where.items():
+    """A copy of the rows whose columns have these values, or one of these lists of values.
+
+    Attacks are those at the paper's ε unless ``where`` says otherwise.
+    """
+    for name, value in ({"epsilon": 0.0} | dict(where)).items():
         frame = frame[frame[name].isin(value if isinstance(value, list | tuple) else [value])]
     return frame.copy()
 
@@ -90,8 +94,8 @@ def _row(record: Record, cell: Cell) -> list[Any]:
     clean = cell.case == "normal"
     phased = clean or cell.case == "adaptive"
     phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
-    what = [phase, cell.attack, "" if clean else cell.case]
-    of = len(record.experiment.attacks) if cell.attack.startswith("strongest") else 0
+    what = [phase, cell.attack, cell.epsilon or 0.0, "" if clean else cell.case]
+    of = len(record.experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, record.experiment.n_test, of]
     distances = [cell.l0, cell.l2, cell.linf]
     return [

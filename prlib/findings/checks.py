@@ -6,6 +6,7 @@ from itertools import pairwise
 import pandas as pd
 
 from prlib.data import DATASETS
+from prlib.experiment import labelled
 from prlib.findings.cells import COLUMNS, PHASES, best, measured, select
 from prlib.record import Record
 from prlib.statistics import Estimate, wilson
@@ -46,16 +47,16 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
 def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
     """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
 
-    Columns: dataset, defense, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case,
+    Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case,
     on the same images if it was measured on them) and adaptive (the strongest attack per image), each an Estimate or
     None, and their records clean_record, ….
     """
     cells = measured(records)
-    strongest = best(cells[cells.attack == "strongest"], ["dataset", "defense", "phase", "epochs"])
+    strongest = best(select(cells, {"attack": "strongest"}), ["dataset", "defence", "phase", "epochs"])
     rows = []
     for cell in strongest.itertuples():
-        row = {"dataset": cell.dataset, "defense": cell.defense, "phase": cell.phase, "epochs": cell.epochs}
-        same = {"dataset": cell.dataset, "defense": cell.defense, "epochs": cell.epochs}
+        row = {"dataset": cell.dataset, "defence": cell.defence, "phase": cell.phase, "epochs": cell.epochs}
+        same = {"dataset": cell.dataset, "defence": cell.defence, "epochs": cell.epochs}
         steps = select(cells, {**same, "attack": ["fgsm", "bim", "mim"], "case": PAPERS_CASE.get(cell.phase)})
         if (steps.n_test == cell.n_test).any():
             steps = steps[steps.n_test == cell.n_test]
@@ -71,9 +72,9 @@ def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
     datasets, phases = list(DATASETS), list(PHASES.values())
     # what the paper is about before its rivals
     rows.sort(
-        key=lambda r: (datasets.index(r["dataset"]), r["defense"] not in ("none", "pr"), phases.index(r["phase"]))
+        key=lambda r: (datasets.index(r["dataset"]), r["defence"] not in ("none", "pr"), phases.index(r["phase"]))
     )
-    return pd.DataFrame(rows, columns=["dataset", "defense", "phase", "epochs", "n_test", *names], dtype=object)
+    return pd.DataFrame(rows, columns=["dataset", "defence", "phase", "epochs", "n_test", *names], dtype=object)
 
 
 def linked(accuracy: Estimate, record: str, digits: int = 4) -> str:
@@ -89,16 +90,16 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """
     cells = measured(records).query("case == 'adaptive' and phase == 'both'")
     rows = []
-    for (dataset, _), found in cells.groupby(["dataset", "defense"], sort=False):
-        ours = {(row.attack, row.n_test): row.ours for row in found.itertuples()}
-        shown = {(row.attack, row.n_test): linked(row.ours, row.record, 3) for row in found.itertuples()}
+    for (dataset, _), found in cells.groupby(["dataset", "defence"], sort=False):
+        ours = {(row.attack, row.epsilon, row.n_test): row.ours for row in found.itertuples()}
+        shown = {(row.attack, row.epsilon, row.n_test): linked(row.ours, row.record, 3) for row in found.itertuples()}
         for check, weak, strong in _expectations(list(ours)):
             failed = ours[strong].minus(ours[weak]).low > 0
-            evidence = f"{weak[0]} {shown[weak]}, {strong[0]} {shown[strong]}"
+            evidence = ", ".join(f"{labelled(a, e or None)} {shown[a, e, n]}" for a, e, n in (weak, strong))
             rows.append([dataset, check, evidence, "failed" if failed else "passed"])
-        for (attack, n), accuracy in ours.items():
-            if attack == "strongest@1":
-                evidence = f"accuracy {shown[attack, n]} at ε = 1, where any image is allowed"
+        for (attack, epsilon, n), accuracy in ours.items():
+            if (attack, epsilon) == ("strongest", 1):
+                evidence = f"accuracy {shown[attack, epsilon, n]} at ε = 1, where any image is allowed"
                 outcome = "passed" if accuracy.low <= 0.01 else "failed"
                 rows.append([dataset, "an unbounded attack wins", evidence, outcome])
     for record in records:
@@ -110,41 +111,51 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"]).drop_duplicates()
 
 
-def _expectations(keys: list[tuple[str, int]]) -> Iterable[tuple[str, tuple[str, int], tuple[str, int]]]:
+Key = tuple[str, float, int]
+"""An attack, its ε (0: the paper's) and how many images it met."""
+
+
+def _expectations(keys: list[Key]) -> Iterable[tuple[str, Key, Key]]:
     """Pairs of attacks (weaker, stronger), measured on as many images, with what is expected of them."""
-    for attack, n in keys:
+    for attack, epsilon, n in keys:
         if attack in BLACK_BOX:
             for white in WHITE_BOX:
-                if (white, n) in keys:
-                    yield "black-box is not stronger than white-box", (attack, n), (white, n)
+                if (white, epsilon, n) in keys:
+                    yield "black-box is not stronger than white-box", (attack, epsilon, n), (white, epsilon, n)
     for weak, strong in MORE:
-        for n in sorted({n for _, n in keys}):
-            if (weak, n) in keys and (strong, n) in keys:
-                yield "more steps, draws or starts are not weaker", (weak, n), (strong, n)
-    swept = sorted((float(a.partition("@")[2]), a, n) for a, n in keys if a.startswith("strongest@"))
-    for (_, weak, n), (_, strong, m) in pairwise(swept):
-        if n == m:
-            yield "a larger ε is not weaker", (weak, n), (strong, m)
+        for n in sorted({n for *_, n in keys}):
+            if (weak, 0, n) in keys and (strong, 0, n) in keys:
+                yield "more steps, draws or starts are not weaker", (weak, 0, n), (strong, 0, n)
+    swept = sorted(key for key in keys if key[0] == "strongest" and key[1])
+    for less, more in pairwise(swept):
+        if less[2] == more[2]:
+            yield "a larger ε is not weaker", less, more
 
 
 def _findings(record: Record) -> Iterable[tuple[str, str]]:
     for attack in record.experiment.attacks:
-        options = dict(attack.options)
+        options, label = dict(attack.options), labelled(attack.name, attack.epsilon)
         if options.get("step_size", 0) > options.get("epsilon", 1) and options.get("norm") != "l2":
-            yield attack.name, f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}"
-        cells = [cell for cell in record.cells if cell.attack == attack.name]
+            yield (
+                labelled(attack.name, attack.epsilon),
+                f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}",
+            )
+        cells = [cell for cell in record.cells if labelled(cell.attack, cell.epsilon) == label]
         if max(cell.attacked for cell in cells) > options.get("epsilon", 1) + 1e-6:
-            yield attack.name, f"it changed a pixel by more than ε = {options['epsilon']:g}"
+            yield label, f"it changed a pixel by more than ε = {options['epsilon']:g}"
         if stuck := max(cell.stuck for cell in cells):
-            yield attack.name, f"it found no gradient at {stuck:.1%} of the images"
+            yield label, f"it found no gradient at {stuck:.1%} of the images"
     for cell in record.cells:
         if cell.case == "normal" and wilson(cell.correct, cell.total).high < 0.1:
             yield "", f"clean accuracy {cell.correct / cell.total:.3f} after {cell.epoch} epochs is below chance"
     for cell in record.cells:
         for weaker in record.cells:
             same = (weaker.epoch, weaker.case, weaker.tested_with) == (cell.epoch, cell.case, cell.tested_with)
-            (stronger, _, epsilon), (weak, _, its) = cell.attack.partition("@"), weaker.attack.partition("@")
-            if same and epsilon == its and weak == "fgsm" and stronger in ("bim", "mim"):
+            same = same and weaker.epsilon == cell.epsilon
+            if same and weaker.attack == "fgsm" and cell.attack in ("bim", "mim"):
                 gap = wilson(cell.correct, cell.total).minus(wilson(weaker.correct, weaker.total))
                 if gap.low > 0:
-                    yield cell.attack, f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM"
+                    yield (
+                        labelled(cell.attack, cell.epsilon),
+                        f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM",
+                    )

@@ -21,7 +21,7 @@ def ablations(records: Iterable[Record]) -> pd.DataFrame:
     cells, rows = measured(records), []
     for entry in paper.deviations():
         for variant, base in entry.get("variants", {}).items():
-            for column in ("defense", "attack", "case"):
+            for column in ("defence", "attack", "case"):
                 same = [*(c for c in COLUMNS if c != column), "n_train", "n_test"]
                 pairs = cells[cells[column] == variant].merge(
                     cells[cells[column] == base][[*same, "ours", "record"]], on=same

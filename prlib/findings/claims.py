@@ -42,8 +42,8 @@ def judge_claim(claim: Mapping[str, Any], records: Iterable[Record]) -> Verdict:
         cells = cells[cells.ours.notna()]
     agrees = [] if "ours" in claim or "quantity" in claim else [bool(a) for a in cells.agrees]
     tolerance = TOLERANCE["attacked" if (cells.attack != "").all() else "clean"]
-    if "cells" in claim and "none" in (claim["left"].get("defense"), claim["right"].get("defense")):
-        cells = pd.concat([cells, select(measured(records), {"defense": "none"})])
+    if "cells" in claim and "none" in (claim["left"].get("defence"), claim["right"].get("defence")):
+        cells = pd.concat([cells, select(measured(records), {"defence": "none"})])
     if "quantity" in claim:
         cells["ours"] = [Estimate(value, value, value) for value in cells[claim["quantity"]]]
     outcomes = [_outcome(claim["relation"], left.minus(right), tolerance) for left, right in _pairs(claim, cells)]

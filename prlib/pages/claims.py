@@ -23,7 +23,9 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
     """
     records = list(records)
     datasets = {record.experiment.training.dataset for record in records}
-    asked = any("@" in a.name for r in records for a in r.experiment.attacks)  # for an ε that is not the paper's
+    asked = any(
+        a.epsilon for r in records if "adaptive" not in r.experiment.cases for a in r.experiment.attacks
+    )  # for an ε that is not the paper's
     longer = [] if asked else [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
     lines = []
     for v, long in zip(judge_claims(records, prefix), judge_claims(longer, prefix), strict=True):
@@ -92,7 +94,7 @@ def suspicions(records: Iterable[Record], chapter: str) -> Table:
 
 def convergence(cells: pd.DataFrame) -> Table:
     """Attacks that know the defence, and the same with more of something (``prlib.findings.checks.MORE``)."""
-    same = ["dataset", "defense", "phase", "epochs", "n_test"]
+    same = ["dataset", "defence", "phase", "epochs", "n_test"]
     found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
     pairs = [
         (cell, found.get((more, *where)))
@@ -125,14 +127,14 @@ def rivals(records: Iterable[Record]) -> Table:
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defense,
+            "defence": cell.defence,
             "used in": PHASE_TITLES[cell.phase],
             "clean": number(cell.clean, cell.clean_record, interval=False),
             "the paper's attacks": number(cell.paper, cell.paper_record, interval=False),
             "attacks that know [95% interval]": number(cell.adaptive, cell.adaptive_record),
             "images": f"{cell.n_test:,}",
             "epochs": cell.epochs,
-            "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defense]),
+            "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defence]),
         }
         for cell in worst_cases(records).itertuples()
     ]

@@ -22,7 +22,7 @@ def recompute_command(experiment: Experiment) -> str:
     """The command that measures one experiment again; empty if no profile has it, whatever sizes it is given."""
     t = experiment.training
     sizes = {"seeds": (t.seed,), "epochs": experiment.epochs, "n_train": t.n_train, "n_test": experiment.n_test}
-    chosen = {float(epsilon) for attack in experiment.attacks if (epsilon := attack.name.partition("@")[2])}
+    chosen = {attack.epsilon for attack in experiment.attacks if attack.epsilon}
     if chosen and "adaptive" not in experiment.cases:  # whose own a profile gives
         (sizes["epsilon"],) = chosen
     for overrides in ({}, sizes):

@@ -46,7 +46,7 @@ def paper_and_ours(
     rows = [
         {
             "epochs": f"{cell.epochs:,}",
-            **({"defence": cell.defense} if cells.defense.nunique() > 1 else {}),
+            **({"defence": cell.defence} if cells.defence.nunique() > 1 else {}),
             **(_attacked(cell) if attacked else {"noise in" if table == 5 else "redrawn in": PHASE_TITLES[cell.phase]}),
             "paper": f"{cell.accuracy:.4f}",
             "ours [95% interval]": number(cell.ours, cell.record),
@@ -92,7 +92,7 @@ def distances(records: Iterable[Record], parameters: Parameters) -> Table:
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defense,
+            "defence": cell.defence,
             "attack": attack_title(cell.attack),
             "case": cell.case,
             "L0": f"{cell.l0:,.0f}",
@@ -111,9 +111,9 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defense,
+            "defence": cell.defence,
             "used in": PHASE_TITLES.get(cell.phase, ""),
-            "attack": attack_title(cell.attack) + f" (of {cell.of})" * (cell.of > 0),
+            "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case.replace("adaptive", ""),
             "accuracy [95% interval]": number(cell.ours, cell.record),
             "measured": badge(parameters, cell),
@@ -129,10 +129,10 @@ def explained(table: int) -> Table:
     readings = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
     rows = []
     for cell in reasons(committed("published"), readings, table=table).itertuples():
-        where = {"none": "no defence", "both": f"{cell.defense} in both phases", "": cell.defense}
+        where = {"none": "no defence", "both": f"{cell.defence} in both phases", "": cell.defence}
         words = [
             DATASETS[cell.dataset].title,
-            where.get(cell.phase, f"{cell.defense} in {PHASE_TITLES.get(cell.phase)}"),
+            where.get(cell.phase, f"{cell.defence} in {PHASE_TITLES.get(cell.phase)}"),
         ]
         words += [attack_title(cell.attack), f"case {cell.case}"] if cell.attack else []
         row = {
@@ -194,7 +194,7 @@ def ablated(found: pd.DataFrame, profile: str) -> Table:
 def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
     """Show the accuracies at an ε of the reader's, if one was asked for; the paper has none to put beside them."""
     cells = measured(records)
-    cells = cells[cells.attack.str.contains("@") & (cells.case != "adaptive")]
+    cells = cells[(cells.epsilon > 0) & (cells.case != "adaptive")]
     if len(cells):
         display(
             accuracies(cells, parameters, f"Accuracy under attacks at ε = {parameters.epsilon:g}.", "other-epsilon")

@@ -26,11 +26,10 @@ ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
 """What tables call each attack; ``attack_title`` knows their variants, too."""
 
 
-def attack_title(name: str) -> str:
-    """What tables call an attack; variants such as "eot-pgd-30-draws" and "fgsm@0.1" are called by what differs."""
-    name, _, epsilon = name.partition("@")
+def attack_title(name: str, epsilon: float | None = None) -> str:
+    """What tables call an attack; a variant such as "eot-pgd-30-draws", or another ε, is called by what differs."""
     if epsilon:
-        return f"{attack_title(name)}, ε = {epsilon}"
+        return f"{attack_title(name)}, ε = {epsilon:g}"
     if varied := re.fullmatch(r"(.+)-(\d+)-(\w+)", name):
         return f"{attack_title(varied[1])}, {varied[2]} {varied[3]}"
     return ATTACK_TITLES.get(name, name)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from prlib.findings.cells import measured
+from prlib.findings.cells import measured, select
 from prlib.findings.checks import linked
 from prlib.record import Record
 
@@ -32,6 +32,5 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
 
 def last_accuracy(cells: pd.DataFrame, where: Mapping[str, Any]) -> str:
     """The accuracy of the last epoch, and there of most images, linked to its record; empty if there is none."""
-    found = cells[(cells[list(where)] == pd.Series(where)).all(axis=1)]
-    found = found.sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
+    found = select(cells, where).sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
     return linked(found.ours.iloc[0], found.record.iloc[0], 3) if len(found) else ""

@@ -72,9 +72,9 @@ def variants(
     Returns them with the parameters of the run that they are from.
     """
     cells, whose = measured(records), parameters
-    if not (cells.defense == variant).any():
+    if not (cells.defence == variant).any():
         cells, whose = measured(committed("tenth", trained_with)), Parameters("tenth")
-    return cells[cells.epochs.isin(cells[cells.defense == variant].epochs)], whose
+    return cells[cells.epochs.isin(cells[cells.defence == variant].epochs)], whose
 
 
 def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool | None) -> list[Experiment]:

@@ -129,14 +129,13 @@ class Parameters:
         n_test = self.n_test or profile["n_test"] or available.n_test
         n_test = min(n_test, entry.get("n_test", n_test))
         defence = default_defence(entry["trained_with"], dataset, seed)
-        attacks = [f"{name}@{epsilon}" if epsilon else name for name in entry.get("attacks", [])]
         recipe = default_recipe(dataset, defence.name)
         return Experiment(
             training=Training(dataset, profile["source"], n_train, defence, recipe, seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry["tested_with"]),
             epochs=tuple(self.epochs or entry["epochs"]),
             n_test=n_test,
-            attacks=tuple(default_attack(name, dataset) for name in attacks),
+            attacks=tuple(default_attack(name, dataset, epsilon) for name in entry.get("attacks", [])),
             cases=tuple(entry.get("cases", [])),
         )
 
@@ -149,21 +148,18 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     return Defence(name, frozen(options))
 
 
-def default_attack(name: str, dataset: str) -> Attack:
-    """An attack with the options of the default protocol; epsilon is 0.1 in ``bim@0.1``, in ``bim`` the paper's.
-
-    CW has no epsilon and is ``cw`` even if it is called ``cw@0.1``.
-    """
+def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:
+    """An attack with the options of the default protocol, at this ε or at the paper's; CW has none."""
     protocol = _read("protocol")
-    known, _, epsilon = name.partition("@")
-    options = dict(protocol["attacks"][known])
+    options = dict(protocol["attacks"][name])
     if options["function"] == "cw_l2":
-        return Attack(known, frozen(options))
+        return Attack(name, frozen(options))
     paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
-    options["epsilon"] = float(epsilon) if epsilon else paper
+    epsilon = None if epsilon is None else float(epsilon)
+    options["epsilon"] = paper if epsilon is None else epsilon
     if "step_share" in options:
         options["step_size"] = options.pop("step_share") * options["epsilon"]
-    return Attack(name, frozen(options))
+    return Attack(name, frozen(options), epsilon)
 
 
 def default_recipe(dataset: str, defence: str = "none") -> Recipe:

@@ -15,7 +15,7 @@ DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
 """The line styles that go with ``MARKERS``."""
 
 Series = tuple[str, str, str]
-"""What a figure of attacks draws, as label, defense and case."""
+"""What a figure of attacks draws, as label, defence and case."""
 
 DASH_CYCLE = ("-", "--", ":", "-.")
 """Line styles of other series, in turn."""

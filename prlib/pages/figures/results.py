@@ -29,7 +29,7 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[st
     """
     cells = cells[cells.attack == ""]
     if cells.duplicated(["dataset", "phase", "epochs"]).any():
-        raise ValueError(f"cells must be of one defence (and none); got {', '.join(dict.fromkeys(cells.defense))}")
+        raise ValueError(f"cells must be of one defence (and none); got {', '.join(dict.fromkeys(cells.defence))}")
     theirs = paper.tables().query("table == @table")
     datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
     rows = -(-len(datasets) // 2)
@@ -77,18 +77,18 @@ def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Seri
     Args:
         ours: as ``prlib.findings.cells.measured`` gives it; the last epoch of each cell is drawn.
         theirs: rows of ``prlib.paper.tables()``.
-        series: what is drawn, each a label with values of the columns defense and case.
+        series: what is drawn, each a label with values of the columns defence and case.
     """
     names = [name for name in DATASETS if name in set(ours.dataset) | set(theirs.dataset)]
     rows = -(-len(names) // 2)
     figure, axes = subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
     for ax, dataset in zip(axes.flat, names, strict=False):
-        for i, (_, defense, case) in enumerate(series):
+        for i, (_, defence, case) in enumerate(series):
             shift = 0.16 * (i - (len(series) - 1) / 2)
-            for attack, row in _last_epoch(ours, dataset, defense, case).items():
+            for attack, row in _last_epoch(ours, dataset, defence, case).items():
                 x, y = ATTACKS.index(attack) + shift, row.ours.value
                 ax.errorbar(x, y, [[y - row.ours.low], [row.ours.high - y]], fmt=SHAPES[i], color=f"C{i}", markersize=5)
-            for attack, row in _last_epoch(theirs, dataset, defense, case).items():
+            for attack, row in _last_epoch(theirs, dataset, defence, case).items():
                 x = ATTACKS.index(attack) + shift
                 ax.plot(x, row.accuracy, SHAPES[i], mfc="none", color=f"C{i}", markersize=5)
         ax.set_title(DATASETS[dataset].title, loc="left")
@@ -110,12 +110,12 @@ def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
         steps: PR training steps of each defence that is drawn.
     """
     figure, ax = subplots(figsize=(5.4, 3.6))
-    chosen = cells[cells.defense.isin(list(steps)) & (cells.epochs == cells.epochs.max())]
+    chosen = cells[cells.defence.isin(list(steps)) & (cells.epochs == cells.epochs.max())]
     lines = [("clean, redrawn in both", "", ""), ("FGSM, case A", "fgsm", "A"), ("BIM, case A", "bim", "A")]
     lines += [("FGSM, case B", "fgsm", "B"), ("BIM, case B", "bim", "B")]
     for i, (label, attack, case) in enumerate(lines):
         rows = chosen[(chosen.attack == attack) & (chosen.case == case) & chosen.phase.isin(["both", ""])]
-        rows = rows.assign(steps=[steps[name] for name in rows.defense]).sort_values("steps")
+        rows = rows.assign(steps=[steps[name] for name in rows.defence]).sort_values("steps")
         if rows.empty:
             continue
         value, low, high = np.array([tuple(e) for e in rows.ours]).T
@@ -130,8 +130,7 @@ def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
 
 def over_epsilon(cells: pd.DataFrame) -> Figure:
     """Accuracy under the strongest adaptive attack over ε, a line a dataset; chance in gray."""
-    swept = cells[cells.attack.str.startswith("strongest@")]
-    swept = swept.assign(epsilon=swept.attack.str.partition("@")[2].astype(float)).sort_values("epsilon")
+    swept = cells[(cells.attack == "strongest") & (cells.epsilon > 0)].sort_values("epsilon")
     figure, ax = subplots(figsize=(5.6, 3.2))
     ax.axhline(0.1, color="gray", linewidth=0.8)
     for i, (dataset, rows) in enumerate(swept.groupby("dataset", sort=False)):
@@ -166,7 +165,7 @@ def then_and_now(cells: pd.DataFrame) -> Figure:
             ax.plot([estimate.low, estimate.high], [y, y], color="black", linewidth=1, zorder=1)
             ax.plot(estimate.value, y, shape, color="black", markerfacecolor=face, markersize=7, zorder=2)
     ax.axvline(0.1, color="gray", linewidth=0.8)
-    names = [f"{DATASETS[c.dataset].title}, {_network(c.defense, c.phase)}" for c in cells.itertuples()]
+    names = [f"{DATASETS[c.dataset].title}, {_network(c.defence, c.phase)}" for c in cells.itertuples()]
     ax.set_yticks(range(len(cells)), names)
     ax.set(xlim=(-0.02, 1.02), ylim=(len(cells) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
     handles = [
@@ -177,9 +176,9 @@ def then_and_now(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def _last_epoch(cells: pd.DataFrame, dataset: str, defense: str, case: str) -> dict[str, Any]:
+def _last_epoch(cells: pd.DataFrame, dataset: str, defence: str, case: str) -> dict[str, Any]:
     """The row of the last epoch for each of the paper's attacks."""
-    cells = cells[(cells.dataset == dataset) & (cells.defense == defense) & (cells.case == case)]
+    cells = cells[(cells.dataset == dataset) & (cells.defence == defence) & (cells.case == case)]
     found = cells[cells.attack.isin(ATTACKS)].sort_values("epochs").drop_duplicates("attack", keep="last")
     return {row.attack: row for row in found.itertuples()}
 
@@ -208,7 +207,7 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int, str]]) -> None:
         ax.text(1.09, at, label, va="center", fontsize=8, transform=beside)
 
 
-def _network(defense: str, phase: str) -> str:
-    if defense == "none":
+def _network(defence: str, phase: str) -> str:
+    if defence == "none":
         return "undefended"
-    return LABELS[phase] if defense == "pr" else defense
+    return LABELS[phase] if defence == "pr" else defence
