@@ -1,11 +1,13 @@
 """The transcribed tables against the paper's own identities, and verdicts against counts made by hand."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -271,6 +273,42 @@ def test_seeds_are_averaged_and_do_not_narrow_the_interval(tables):
     assert len(alone) == len(pooled) == 12
     for one, two in zip(alone.ours, pooled.ours, strict=True):
         assert two == pytest.approx(one)
+
+
+def seeds_of(record, accuracies):
+    """The record once for each accuracy, as if of trainings with the seeds 0, 1, …"""
+    records = []
+    for seed, accuracy in enumerate(accuracies):
+        (cell,) = record.cells
+        training = dataclasses.replace(record.experiment.training, seed=seed)
+        experiment = dataclasses.replace(record.experiment, training=training)
+        cell = dataclasses.replace(cell, correct=round(accuracy * cell.total))
+        records.append(dataclasses.replace(record, experiment=experiment, cells=(cell,)))
+    return records
+
+
+def test_a_row_holds_every_trainings_accuracy_and_record_and_the_interval_of_their_mean():
+    accuracies = [0.50, 0.62, 0.44]
+    records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
+    (row,) = measured(reversed(records)).itertuples()
+    assert [(one.seed, one.accuracy) for one in row.trainings] == list(enumerate(accuracies))
+    assert [one.record for one in row.trainings] == [record.experiment.name for record in records]
+    assert row.ours.value == pytest.approx(0.52) and row.record == records[0].experiment.name
+    reach = stats.t.ppf(0.975, 2) * np.std(accuracies, ddof=1) / math.sqrt(3)
+    assert row.ours.high - 0.52 == pytest.approx(math.hypot(reach, wilson(5200, 10_000).high - 0.52))
+
+
+@pytest.mark.parametrize(("count", "rule"), [(1, "tolerance"), (2, "tolerance"), (3, "prediction")])
+def test_with_enough_trainings_agreement_is_judged_by_what_one_more_may_show(tables, count, rule):
+    theirs = tables.query("table == 6 and dataset == 'mnist' and epochs == 50 and attack == 'bim' and case == 'B'")
+    paper_says = float(theirs.accuracy.iloc[0])
+    # Off by 0.1: beyond the tolerance of 0.05, within what trainings that differ by 0.1 may show.
+    accuracies = [paper_says - 0.1 + shift for shift in (0.0, 0.05, -0.05)[:count]]
+    records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
+    where = {"table": 6, "dataset": "mnist", "epochs": 50, "attack": "bim", "case": "B"}
+    assert list(compare(records, **where).agrees) == [rule == "prediction"]
+    steady = seeds_of(records[0], [paper_says - 0.04 + shift for shift in (0, 0.001, -0.001)[:count]])
+    assert list(compare(steady, **where).agrees) == [rule == "tolerance"]
 
 
 def adaptive(accuracies, n=200):

@@ -1,16 +1,20 @@
 """Measured cells in one frame, and the paper's beside them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from prlib import paper
+from prlib.data import DATASETS
 from prlib.record import Cell, Record
-from prlib.statistics import Estimate, wilson
+from prlib.statistics import Estimate, next_training, over_trainings, wilson
 
 TOLERANCE = {"clean": 0.02, "attacked": 0.05}
 """Accuracies agree within this plus the half-width of our 95% interval; fixed before any run."""
+
+ENOUGH = 3
+"""From this number of trainings on, agreement with the paper is judged by what one more of them may show."""
 
 PHASES = {(False, False): "none", (True, False): "train", (False, True): "test", (True, True): "both"}
 """Table 2's columns by where the defence is used (in training, at test time)."""
@@ -27,22 +31,34 @@ else 0.
 """
 
 
+class OneTraining(NamedTuple):
+    """What one training's network showed in a cell: its seed, accuracy and record (a name)."""
+
+    seed: int
+    accuracy: float
+    record: str
+
+
 def measured(records: Iterable[Record]) -> pd.DataFrame:
-    """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, mean distances l0, l2, linf, record (a name).
+    """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, of, trainings, l0, l2, linf, record.
 
-    Where the attack is the strongest of several, ``of`` says of how many; elsewhere it is 0.
-
-    Seeds of the same cell are averaged. The interval stays that of one seed: it is about the choice of test images,
-    which are the same for all.
+    Trainings that differ in their seed alone share a row: ``trainings`` holds each one's seed, accuracy and record,
+    ``ours`` their mean with the interval of ``prlib.statistics.over_trainings``, the distances are means, and
+    ``record`` is the name of the first one's. Where the attack is the strongest of several, ``of`` says of how many;
+    elsewhere it is 0.
     """
-    sizes = ["n_train", "n_test", "of"]
-    counts = ["correct", "total", "l0", "l2", "linf", "record"]
+    sizes, distances = ["n_train", "n_test", "of"], ["l0", "l2", "linf"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, *counts])
-    how = {"correct": "mean", "total": "mean", "l0": "mean", "l2": "mean", "linf": "mean", "record": "first"}
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances])
+    how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
-    pooled["ours"] = [wilson(c, t) for c, t in zip(pooled.correct, pooled.total, strict=True)]
-    return pooled.drop(columns=["correct", "total"])
+    pooled["trainings"] = [tuple(sorted({one.seed: one for one in found}.values())) for found in pooled.trainings]
+    pooled["record"] = [trainings[0].record for trainings in pooled.trainings]
+    pooled["ours"] = [
+        over_trainings([one.accuracy for one in trainings], total)
+        for trainings, total in zip(pooled.trainings, pooled.total, strict=True)
+    ]
+    return pooled.drop(columns="total")
 
 
 def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
@@ -63,7 +79,7 @@ def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
     both = both.where(both.notna(), None)
     pairs = list(zip(both.ours, both.accuracy, strict=True))
     both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
-    both["agrees"] = [None if o is None else agrees(o, a, case) for (o, a), case in zip(pairs, both.case, strict=True)]
+    both["agrees"] = [None if cell.ours is None else agrees(cell, cell.accuracy) for cell in both.itertuples()]
     return both
 
 
@@ -82,10 +98,28 @@ def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     return frame.copy()
 
 
-def agrees(ours: Estimate, theirs: float, case: str) -> bool:
-    """Whether the paper's number is within the tolerance and the half-width of our interval."""
-    tolerance = TOLERANCE["attacked" if case in ("A", "B", "C") else "clean"]
-    return abs(ours.value - theirs) <= tolerance + ours.half_width
+def expected(cell: Any) -> Estimate:
+    """Our accuracy, and between what bounds the paper's number agrees with it.
+
+    The paper's is one training. Where we have at least ``ENOUGH``, the bounds are those of one more training
+    (``prlib.statistics.next_training``); elsewhere the tolerance and the half-width of Wilson's interval, which two trainings would not narrow.
+
+    Args:
+        cell: a row of ``measured`` or ``compare``, with ``case``, ``ours``, ``trainings``, ``dataset`` and ``n_test``.
+    """
+    accuracies = [one.accuracy for one in cell.trainings]
+    if len(accuracies) >= ENOUGH:
+        return next_training(accuracies, cell.n_test, DATASETS[cell.dataset].n_test)
+    value = cell.ours.value
+    reach = TOLERANCE["attacked" if cell.case in ("A", "B", "C") else "clean"]
+    reach += wilson(value * cell.n_test, cell.n_test).half_width
+    return Estimate(value, value - reach, value + reach)
+
+
+def agrees(cell: Any, theirs: float) -> bool:
+    """Whether the paper's number is ``expected`` of our cell."""
+    _, low, high = expected(cell)
+    return low - 1e-9 <= theirs <= high + 1e-9
 
 
 def _row(record: Record, cell: Cell) -> list[Any]:
@@ -97,6 +131,7 @@ def _row(record: Record, cell: Cell) -> list[Any]:
     what = [phase, cell.attack, cell.epsilon or 0.0, "" if clean else cell.case]
     of = len(record.experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, record.experiment.n_test, of]
+    one = OneTraining(training.seed, cell.correct / cell.total, record.experiment.name)
     distances = [cell.l0, cell.l2, cell.linf]
     return [
         training.dataset,
@@ -104,8 +139,7 @@ def _row(record: Record, cell: Cell) -> list[Any]:
         cell.epoch,
         *what,
         *sizes,
-        cell.correct,
         cell.total,
+        one,
         *distances,
-        record.experiment.name,
     ]

@@ -1,12 +1,13 @@
 """What the other reading of a choice changes, and whether it explains a difference from the paper."""
 
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, agrees, compare, measured
+from prlib.findings.cells import COLUMNS, compare, expected, measured
 from prlib.record import Record
 from prlib.statistics import Estimate
 
@@ -68,5 +69,5 @@ def _explains(cell: Mapping[str, Any], effect: Estimate) -> str:
     gap = cell["accuracy"] - cell["ours"].value
     if abs(gap) - abs(gap - effect.value) <= effect.half_width:
         return "no"
-    changed = Estimate(*(value + effect.value for value in cell["ours"]))
-    return "yes" if agrees(changed, cell["accuracy"], cell["case"]) else "partly"
+    _, low, high = expected(SimpleNamespace(**cell))
+    return "yes" if low <= cell["accuracy"] - effect.value <= high else "partly"
