@@ -102,7 +102,8 @@ def expected(cell: Any) -> Estimate:
     """Our accuracy, and between what bounds the paper's number agrees with it.
 
     The paper's is one training. Where we have at least ``ENOUGH``, the bounds are those of one more training
-    (``prlib.statistics.next_training``); elsewhere the tolerance and the half-width of Wilson's interval, which two trainings would not narrow.
+    (``prlib.statistics.next_training``); elsewhere the tolerance and the half-width of Wilson's interval, which the
+    spread of two trainings would make too wide.
 
     Args:
         cell: a row of ``measured`` or ``compare``, with ``case``, ``ours``, ``trainings``, ``dataset`` and ``n_test``.
