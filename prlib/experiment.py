@@ -71,7 +71,7 @@ class Defence:
         """Make the preprocessor; None for "none".
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is an adversary, of training alone.
         """
         if self.training_alone:
             raise ValueError(f"{self.name!r} is a defence of training alone; it cannot be put before a network")
