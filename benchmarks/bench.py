@@ -48,7 +48,7 @@ from prlib.profiles import default_attack, default_defence, default_recipe  # no
 from prlib.redraw import PixelRedraw  # noqa: E402
 from prlib.run import run  # noqa: E402
 from prlib.store import Store  # noqa: E402
-from prlib.train import Recipe, load_model, train  # noqa: E402
+from prlib.train import Recipe, load_model, train, transformed  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def trained() -> tuple[LayerByLayer, PaperCNN]:
     """A network trained on the embedded sample, in its two forms."""
     split = load("mnist", "train", "sample").take(1280, seed=0)
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        (_, fast), *_ = train(split, default_recipe("mnist"), None, [10], 0, Path(folder), progress="none")
+        (_, fast), *_ = train(split, default_recipe("mnist"), transformed(None), [10], 0, Path(folder), progress="none")
     plain = LayerByLayer().eval()
     plain.load_state_dict(fast.state_dict())
     return plain.requires_grad_(False), fast  # no peer pays for gradients of weights
@@ -145,7 +145,7 @@ def loop() -> Iterator[Row]:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            list(train(split, Recipe(), None, [1], 0, Path(folder), progress="none"))
+            list(train(split, Recipe(), transformed(None), [1], 0, Path(folder), progress="none"))
 
     def theirs() -> None:
         net = LayerByLayer()
@@ -303,7 +303,7 @@ def growth() -> Iterator[Row]:
     for epochs in (1, 2, 4):
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            list(train(split, Recipe(), redraw, [epochs], 0, Path(folder), progress="none"))
+            list(train(split, Recipe(), transformed(redraw), [epochs], 0, Path(folder), progress="none"))
             seconds = time.perf_counter() - started
         yield {
             "what": f"training, {epochs} × 640 images",
@@ -324,7 +324,7 @@ def growth() -> Iterator[Row]:
 def _rate(n_threads: int, barrier: Any, rates: Any) -> None:
     split = load("mnist", "train", "sample").take(1280, seed=0)
     with threads(n_threads), tempfile.TemporaryDirectory() as folder:
-        training = train(split, Recipe(), None, [1, 6], 0, Path(folder), progress="none")
+        training = train(split, Recipe(), transformed(None), [1, 6], 0, Path(folder), progress="none")
         next(training)
         barrier.wait()
         started = time.perf_counter()

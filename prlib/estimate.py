@@ -2,7 +2,6 @@
 
 import os
 import time
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +18,6 @@ JUDGING = 0.35
 
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
-
-_GRADIENTS = {"cw_l2": 500, "auto": 4000}
-"""Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""
 
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
@@ -59,16 +55,10 @@ def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]]) ->
 
 def _images_judged(e: Experiment) -> float:
     """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
-    gradients = sum(_gradients(dict(a.options)) for a in e.attacks)
+    costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
+    attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
-
-
-def _gradients(options: dict[str, Any]) -> float:
-    if options["function"] in _GRADIENTS:
-        return _GRADIENTS[options["function"]]
-    each = options.get("draws", 1) * options.get("restarts", 1)
-    return each * (options.get("steps", 1) + JUDGING * options.get("queries", 0))
+    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs)
 
 
 def _shape(training: Training) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prlib import attacks
-from prlib.attacks.registry import ADAPTIVE, ATTACKS
+from prlib.attacks import Adversary
+from prlib.attacks.base import ALLOWED, check_parameters
+from prlib.attacks.registry import KINDS, Kind
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
-from prlib.train import Recipe
+from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
@@ -22,15 +23,20 @@ WEIGHTS = 2
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
 
-BUILDERS: dict[str, Callable[..., Transform | attacks.Adversary | None]] = {
+BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "none": lambda: None,
     "pr": PixelRedraw.fit,
     "noise": GaussianNoise,
     "quantised": lambda **options: Quantised(PixelRedraw.fit(**options)),
-    "adversarial": attacks.Adversary,
     "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
 }
-"""How each kind of defence is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
+"""How each kind of preprocessor is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
+
+:meta hide-value:
+"""
+
+ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
+"""How each kind of adversary is made from its options: what a network is trained against, in training alone.
 
 :meta hide-value:
 """
@@ -38,22 +44,45 @@ BUILDERS: dict[str, Callable[..., Transform | attacks.Adversary | None]] = {
 
 @dataclass(frozen=True)
 class Defence:
-    """A random preprocessor by its name in tables (a key of ``BUILDERS``, or one with a variant) and its options."""
+    """A random preprocessor, or an adversary of training, by its name in tables and its options.
+
+    The name is a key of ``BUILDERS`` or ``ADVERSARIES``, or one with a variant.
+    """
 
     name: str = "none"
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        _one_of("defence", self.kind, BUILDERS)
+        _one_of("defence", self.kind, BUILDERS | ADVERSARIES)
+        if self.training_alone:
+            self.preparation()  # refuses bad options; a preprocessor can take seconds to fit
 
     @property
     def kind(self) -> str:
-        """The name without its variant, a key of ``BUILDERS``."""
+        """The name without its variant."""
         return self.name.partition("-")[0]
 
-    def build(self) -> Transform | attacks.Adversary | None:
-        """Make the preprocessor; None for "none", and what a network is trained against for "adversarial"."""
-        return BUILDERS[self.kind](**dict(self.options))
+    @property
+    def training_alone(self) -> bool:
+        """Whether it is an adversary, which cannot be put before a network at test time."""
+        return self.kind in ADVERSARIES
+
+    def build(self, device: str = "cpu") -> Transform | None:
+        """Make the preprocessor; None for "none".
+
+        Raises:
+            ValueError: it is an adversary, of training alone.
+        """
+        if self.training_alone:
+            raise ValueError(f"{self.name!r} is a defence of training alone; it cannot be put before a network")
+        transform = BUILDERS[self.kind](**dict(self.options))
+        return transform.to(device) if isinstance(transform, nn.Module) else transform
+
+    def preparation(self, device: str = "cpu") -> Preparation:
+        """Make what training does to each batch: the preprocessor's or the adversary's part."""
+        if self.training_alone:
+            return ADVERSARIES[self.kind](**dict(self.options))
+        return transformed(self.build(device))
 
 
 @dataclass(frozen=True)
@@ -62,8 +91,11 @@ class Attack:
 
     ``epsilon`` is the ε asked for instead of the paper's; None where it is the paper's, or where there is none.
 
-    Beside the arguments of the function there are "function", its name in ``prlib.attacks``, and "labels":
+    Beside the arguments of the function there are "function", a key of ``prlib.attacks.registry.KINDS``, and "labels":
     "predicted" for the model's own predictions, "true" for the images' labels.
+
+    Raises:
+        ValueError: an option that is not allowed, in one sentence that names it.
     """
 
     name: str
@@ -71,18 +103,22 @@ class Attack:
     epsilon: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("the function of an attack", dict(self.options).get("function", "none"), ATTACKS)
-        _one_of("the labels of an attack", dict(self.options).get("labels", "none"), ("predicted", "true"))
+        options = dict(self.options)
+        _one_of("the function of an attack", options.pop("function", "none"), KINDS)
+        _one_of("the labels of an attack", options.pop("labels", "none"), ("predicted", "true"))
+        for name in options:
+            _one_of(f"an option of attack {self.name!r}", name, self.kind.defaults)
+        check_parameters(**{name: value for name, value in options.items() if name in ALLOWED})
 
     @property
-    def adaptive(self) -> bool:
-        """Whether it is told of the defence."""
-        return dict(self.options)["function"] in ADAPTIVE
+    def kind(self) -> Kind:
+        """What the registry says of its function."""
+        return KINDS[dict(self.options)["function"]]
 
     @property
     def transfers(self) -> bool:
         """Whether it is made on another network."""
-        return dict(self.options)["function"] == "transfer"
+        return "surrogate" in self.kind.needs
 
     def build(self, surrogate: nn.Module | None = None) -> Callable[..., Tensor]:
         """Make the attack: of a model, images and true labels, to adversarial images.
@@ -90,13 +126,14 @@ class Attack:
         An adaptive one takes the defence and a generator, too. ``surrogate`` is the network that a transfer attack is
         made on.
         """
-        options = dict(self.options) | ({"surrogate": surrogate} if self.transfers else {})
-        function, true_labels = ATTACKS[options.pop("function")], options.pop("labels") == "true"
+        kind, options = self.kind, dict(self.options)
+        del options["function"]
+        true_labels = options.pop("labels") == "true"
 
         def attack(model: nn.Module, images: Tensor, labels: Tensor, *told: Any) -> Tensor:
-            knowledge = dict(zip(("defence", "generator"), told, strict=False))
-            result = function(model, images, labels if true_labels else None, **options, **knowledge)
-            return result[0] if isinstance(result, tuple) else result
+            known = {"surrogate": surrogate, **dict(zip(("defence", "generator"), told, strict=False))}
+            given = {name: known[name] for name in kind.needs}
+            return kind.function(model, images, labels if true_labels else None, **options, **given)
 
         return attack
 
@@ -125,7 +162,7 @@ class Training:
     @property
     def gradients(self) -> int:
         """How many gradients a step computes; adversarial training attacks each batch before it learns from it."""
-        return 1 + (dict(self.defence.options)["steps"] if self.defence.kind == "adversarial" else 0)
+        return 1 + (dict(self.defence.options)["steps"] if self.defence.training_alone else 0)
 
 
 @dataclass(frozen=True)
@@ -153,7 +190,7 @@ class Experiment:
         if not self.epochs or min(self.epochs) < 1:
             raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
         for defence in self.tested_with:
-            if defence.kind == "adversarial":
+            if defence.training_alone:
                 raise ValueError(
                     f"tested_with must be defences of test time; {defence.name!r} is one of training alone"
                 )
@@ -164,7 +201,7 @@ class Experiment:
         for case in self.cases:
             _one_of("case", case, ATTACKED)
         for attack in self.attacks:
-            if attack.adaptive != (self.cases == ("adaptive",)):
+            if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
 
     @property

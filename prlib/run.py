@@ -19,12 +19,12 @@ from torch import Tensor
 from prlib.attacks.choice import strongest
 from prlib.cases import BATCH_SIZE, Outcome, judge
 from prlib.data import Split, Transform, load
-from prlib.experiment import Defence, Experiment, Training, derive, labelled, to_json
+from prlib.experiment import Experiment, Training, derive, labelled, to_json
 from prlib.machine import check_device, device_name, git, one_thread, peak_megabytes, tf32_allowed
 from prlib.model import PaperCNN
 from prlib.record import WITH_TF32, Cell, Record, pack, unpack
 from prlib.store import Store
-from prlib.train import atomically, load_model, progress_bar, snapshot_path, train
+from prlib.train import atomically, load_model, progress_bar, snapshot_path, train, transformed
 
 Named = tuple[str, float | None]
 """An attack's name and its ε, as in an experiment."""
@@ -50,6 +50,8 @@ def run(
     if stored and not stored.stale:
         return stored
     check_device(device)
+    for attack in experiment.attacks:
+        attack.kind.check_installed()
     if tf32 and device == "cpu":
         raise ValueError("tf32 needs a GPU; got device 'cpu'")
     store.check_writable()
@@ -144,7 +146,7 @@ def _surrogate(
         return None
     last, seed = max(experiment.epochs), derive(training.seed, "training")
     with _networks(store, training, [last], tf32) as folder:
-        ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress)
+        ((_, network),) = train(split, training.recipe, transformed(None), [last], seed, folder, device, progress)
     return network
 
 
@@ -162,7 +164,7 @@ def _measure(
     networks = train(
         train_split,
         training.recipe,
-        _built(training.defence, device),
+        training.defence.preparation(device),
         experiment.epochs,
         derive(training.seed, "training"),
         weights,
@@ -179,11 +181,6 @@ def _measure(
     return Record(experiment, cells, _provenance(device) | details)
 
 
-def _built(defence: Defence, device: str) -> Any:
-    transform = defence.build()
-    return transform.to(device) if isinstance(transform, torch.nn.Module) else transform
-
-
 def _judge_all(
     experiment: Experiment,
     networks: Iterable[tuple[int, PaperCNN]],
@@ -194,7 +191,7 @@ def _judge_all(
     batches: Iterable[int] | None = None,
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
-    defences = [(defence.name, _built(defence, device)) for defence in experiment.tested_with]
+    defences = [(defence.name, defence.build(device)) for defence in experiment.tested_with]
     cases = experiment.cases or ("normal",)
     batches = range(-(-len(split) // BATCH_SIZE)) if batches is None else batches
     for epoch, model in networks:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prlib.attacks import Adversary
 from prlib.data import DATASETS, Split, Transform, to_float
 from prlib.model import PaperCNN
 
 CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
+
+Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tensor]
+"""What training does to each batch: (model, images, labels, generator, epoch) to the images that are learned from.
+
+``epoch`` is how many epochs of the training have passed with this batch, more than 0.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,19 @@ class Recipe:
     learning_rate: float = 1e-3
 
 
+def transformed(transform: Transform | None) -> Preparation:
+    """The images behind a preprocessor, afresh for every batch; None leaves them as they are."""
+
+    def prepare(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, epoch: float) -> Tensor:
+        return images if transform is None else transform(images, generator)
+
+    return prepare
+
+
 def train(
     split: Split,
     recipe: Recipe,
-    transform: Transform | Adversary | None,
+    prepare: Preparation,
     epochs: Iterable[int],
     seed: int,
     directory: Path,
@@ -52,7 +66,7 @@ def train(
     training go on from the last one and end with the very same weights (same kind of CPU, same number of threads).
 
     Args:
-        transform: applied to every batch afresh; None trains on the images as they are.
+        prepare: what is done to every batch: ``transformed``, or an adversary's attack.
         epochs: at least 1 each; 50, 500 and 1000 are snapshots of one training.
         seed: of initial weights, order of the images and all redraws.
         device: where the data, the network and the random numbers live.
@@ -69,7 +83,7 @@ def train(
             snapshot = snapshot_path(directory, epoch)
             if not snapshot.exists():
                 if run is None:
-                    run = _Run(split, recipe, transform, seed, directory, device, epoch)
+                    run = _Run(split, recipe, prepare, seed, directory, device, epoch)
                     bar.update(run.epoch * len(split))
                 run.advance(epoch, bar)
                 meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
@@ -105,13 +119,13 @@ class _Run:
         self,
         split: Split,
         recipe: Recipe,
-        transform: Transform | Adversary | None,
+        prepare: Preparation,
         seed: int,
         directory: Path,
         device: str,
         first: int,
     ) -> None:
-        self.recipe, self.transform, self.device = recipe, transform, device
+        self.recipe, self.prepare, self.device = recipe, prepare, device
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
         self.model = PaperCNN(channels, size, recipe.init, seed).to(device)
@@ -142,15 +156,9 @@ class _Run:
         for start in range(0, n, size):
             # The last batch is filled up with images taken again (CleverHans' batch_indices).
             batch = order[min(start, n - size) :][:size]
-            images = to_float(self.images[batch])
-            if isinstance(self.transform, Adversary):
-                now = self.epoch + min(1.0, (start + size) / n)
-                images = self.transform(self.model, images, self.labels[batch], self.generator, now)
-            elif self.transform is not None:
-                images = self.transform(images, self.generator)
-            loss = nn.functional.cross_entropy(
-                self.model(images), self.labels[batch], label_smoothing=self.recipe.label_smoothing
-            )
+            labels, now = self.labels[batch], self.epoch + min(1.0, (start + size) / n)
+            images = self.prepare(self.model, to_float(self.images[batch]), labels, self.generator, now)
+            loss = nn.functional.cross_entropy(self.model(images), labels, label_smoothing=self.recipe.label_smoothing)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

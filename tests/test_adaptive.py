@@ -250,7 +250,9 @@ KNOWING = {
     "crossing": partial(crossing, steps=5),
     "square": partial(square, queries=300),
     "auto": auto,
-    "transfer": partial(transfer, surrogate=TwoPixels(), step_size=0.05, steps=10),
+    "transfer": lambda *arguments, defence, surrogate=None, **options: transfer(
+        *arguments, surrogate=surrogate or TwoPixels(), step_size=0.05, steps=10, **options
+    ),
 }
 knowing = pytest.mark.parametrize("name", KNOWING)
 

@@ -16,7 +16,7 @@ from prlib.attacks import Adversary
 from prlib.data import load
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
-from prlib.train import Recipe, load_model, train
+from prlib.train import Recipe, load_model, train, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -141,28 +141,30 @@ def plain_training(split, recipe, transform, epochs, seed):
     return model
 
 
+AS_THEY_ARE = transformed(None)
 TRANSFORMS = [None, PixelRedraw.fit(k=2, steps=100, init="normal"), Adversary(0.1, 0.125, 1)]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=["plain", "redrawn", "adversarial"])
 def test_training_is_what_a_plain_loop_does(few, tmp_path, transform):
     expected = plain_training(few, Recipe(), transform, 2, seed=3)
-    (_, model), *_ = train(few, Recipe(), transform, [2], 3, tmp_path, progress="none")
+    prepare = transform if isinstance(transform, Adversary) else transformed(transform)
+    (_, model), *_ = train(few, Recipe(), prepare, [2], 3, tmp_path, progress="none")
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # their loss is rounded differently
 
 
 def test_epochs_are_snapshots_of_one_training(few, tmp_path):
-    at_once = dict(train(few, Recipe(), None, [1, 3], 0, tmp_path / "a", progress="none"))
-    alone = dict(train(few, Recipe(), None, [3], 0, tmp_path / "b", progress="none"))
-    later = dict(train(few, Recipe(), None, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
+    at_once = dict(train(few, Recipe(), AS_THEY_ARE, [1, 3], 0, tmp_path / "a", progress="none"))
+    alone = dict(train(few, Recipe(), AS_THEY_ARE, [3], 0, tmp_path / "b", progress="none"))
+    later = dict(train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
     for one, other in ((at_once[3], alone[3]), (at_once[1], later[1])):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert not torch.equal(at_once[1][0].weight, at_once[3][0].weight)
 
 
 def test_a_snapshot_knows_what_it_was_trained_on(few, tmp_path):
-    ((_, model),) = train(few, Recipe(), None, [1], 0, tmp_path, progress="none")
+    ((_, model),) = train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path, progress="none")
     assert model.trained_on == "sample" and model.seconds > 0 and not model.training
     again = load_model(tmp_path / "epoch-0001.safetensors")
     assert torch.equal(again[0].weight, model[0].weight)
@@ -171,7 +173,7 @@ def test_a_snapshot_knows_what_it_was_trained_on(few, tmp_path):
 @pytest.mark.parametrize("epochs", [[], [0, 1]])
 def test_epochs_start_at_one(few, tmp_path, epochs):
     with pytest.raises(ValueError, match="positive"):
-        list(train(few, Recipe(), None, epochs, 0, tmp_path))
+        list(train(few, Recipe(), AS_THEY_ARE, epochs, 0, tmp_path))
 
 
 SCRIPT = """
@@ -185,7 +187,7 @@ train.CHECKPOINT_SECONDS = 0.0
 split = load("mnist", "train", "sample").take(150, seed=0)
 redraw = PixelRedraw.fit(k=2, steps=50, init="normal")
 print("started", flush=True)
-list(train.train(split, train.Recipe(), redraw, [2, 10], 0, Path(sys.argv[1]), progress="none"))
+list(train.train(split, train.Recipe(), train.transformed(redraw), [2, 10], 0, Path(sys.argv[1]), progress="none"))
 """
 
 

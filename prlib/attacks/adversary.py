@@ -1,10 +1,11 @@
 """Adversarial training: the attack that a network is trained against."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
+from prlib.attacks.base import check_parameters
 from prlib.attacks.pgd import pgd
 
 
@@ -14,12 +15,18 @@ class Adversary:
 
     One step from a random start is the fast variant (Wong et al., 2020). Over the first ``warm_up`` epochs epsilon and
     step grow from zero: attacked at full strength from the start, a network can learn to give one answer to all images.
+
+    Raises:
+        ValueError: a field that is not allowed (``prlib.attacks.base.ALLOWED``), in one sentence that names it.
     """
 
     epsilon: float
     step_size: float
     steps: int
     warm_up: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_parameters(**asdict(self))
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, epoch: float

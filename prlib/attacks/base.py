@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -94,20 +96,46 @@ def divide(values: Tensor, size: Tensor) -> Tensor:
     return values / torch.where(size > 0, size, 1)
 
 
-def check_arguments(images: Tensor, labels: Tensor | None, **parameters: float) -> None:
-    """Raise a ValueError that names the first argument that is not allowed."""
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+_FROM_0_TO_1: Rule = "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
+_NOT_NEGATIVE: Rule = "a number, not negative", lambda value: _is_number(value) and 0 <= value < math.inf
+_POSITIVE: Rule = "a positive number", lambda value: _is_number(value) and 0 < value < math.inf
+_COUNT: Rule = "a positive integer", lambda value: _is_number(value) and isinstance(value, int) and value > 0
+
+ALLOWED: dict[str, Rule] = {
+    "epsilon": _FROM_0_TO_1,
+    **dict.fromkeys(("decay", "confidence", "warm_up"), _NOT_NEGATIVE),
+    **dict.fromkeys(("step_size", "learning_rate", "initial_const"), _POSITIVE),
+    **dict.fromkeys(
+        ("steps", "max_steps", "binary_search_steps", "restarts", "draws", "queries", "batch_size"), _COUNT
+    ),
+    "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),
+    "norm": ('"sign" or "l2"', lambda value: value in ("sign", "l2")),
+    "smooth": ("True or False", lambda value: isinstance(value, bool)),
+}
+"""What each parameter of an attack may be, in words and as a test of a value.
+
+:meta hide-value:
+"""
+
+
+def check_parameters(**parameters: Any) -> None:
+    """Raise a ValueError that names the first parameter that is not allowed; every one must be in ``ALLOWED``."""
     for name, value in parameters.items():
-        number = isinstance(value, int | float)
-        if name == "epsilon":
-            allowed, holds = "a number from 0 to 1", number and 0 <= value <= 1
-        elif name in ("decay", "confidence"):
-            allowed, holds = "a number, not negative", number and 0 <= value < math.inf
-        elif name in ("step_size", "learning_rate", "initial_const"):
-            allowed, holds = "a positive number", number and 0 < value < math.inf
-        else:
-            allowed, holds = "a positive integer", isinstance(value, int) and value > 0
-        if not holds:
+        if name not in ALLOWED:
+            raise TypeError(f"nothing says what {name} may be: it is not in prlib.attacks.base.ALLOWED")
+        allowed, holds = ALLOWED[name]
+        if not holds(value):
             raise ValueError(f"{name} must be {allowed}; got {value!r}")
+
+
+def check_arguments(images: Tensor, labels: Tensor | None, **parameters: Any) -> None:
+    """Raise a ValueError that names the first argument that is not allowed; ``check_parameters``, images, labels."""
+    check_parameters(**parameters)
     check_images(images)
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
         raise ValueError(
@@ -118,10 +146,22 @@ def check_arguments(images: Tensor, labels: Tensor | None, **parameters: float) 
         raise ValueError("there must be at least one image, and labels must not be negative")
 
 
-def check_loss(loss: str) -> None:
-    """Raise a ValueError unless the loss is one of ``LOSSES``."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+def torchattacks() -> ModuleType:
+    """The library that some attacks are taken from, imported only when one of them is used.
+
+    It cannot be a declared dependency: it asks for an old requests that excludes the one that prlib needs.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says how to install it.
+    """
+    try:
+        return import_module("torchattacks")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"FGSM, BIM, Square and AutoAttack need torchattacks ({error}); "
+            "install it with: pip install --no-deps torchattacks==3.5.1",
+            name=error.name,
+        ) from error
 
 
 class BehindDefence(nn.Module):

@@ -1,13 +1,13 @@
 """Square: an attack that sees no gradient."""
 
 import torch
-import torchattacks
 from torch import Tensor, nn
 
 from prlib.attacks.base import (
     BehindDefence,
     by_batch,
     check_arguments,
+    torchattacks,
 )
 from prlib.data import Transform
 
@@ -27,6 +27,6 @@ def square(
     check_arguments(images, labels, epsilon=epsilon, queries=queries, draws=draws)
     seed = int(torch.randint(2**31, (), generator=generator))
     defended = BehindDefence(model, defence, generator, draws)
-    attack = torchattacks.Square(defended, eps=epsilon, n_queries=queries, seed=seed)
+    attack = torchattacks().Square(defended, eps=epsilon, n_queries=queries, seed=seed)
     with torch.random.fork_rng():  # torchattacks draws from the global generator
         return torch.cat(by_batch(attack, model, images, labels, len(images)))

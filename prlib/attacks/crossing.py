@@ -7,7 +7,7 @@ from prlib.attacks.base import (
     LOSSES,
     by_batch,
     check_arguments,
-    check_loss,
+    check_parameters,
     per_image,
 )
 from prlib.attacks.staircase import Staircase, redraw_behind
@@ -39,7 +39,7 @@ def crossing(
         ValueError: the defence is neither a redraw nor a quantised one, or its pixels depend.
     """
     check_arguments(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
-    check_loss(loss)
+    check_parameters(loss=loss)
     stairs = Staircase.of(redraw_behind(defence))
     assert defence is not None  # or redraw_behind would have raised
     draws = 1 if isinstance(defence, Quantised) else draws  # all would be alike

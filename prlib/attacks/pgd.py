@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prlib.attacks.base import (
     by_batch,
     check_arguments,
-    check_loss,
+    check_parameters,
     defended,
     loss_gradient,
     margin,
@@ -49,8 +49,7 @@ def pgd(
             does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
     """
     check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
-    check_arguments(images, labels, restarts=restarts, draws=draws)
-    check_loss(loss)
+    check_parameters(restarts=restarts, draws=draws, loss=loss)
     network = defended(model, preprocess, generator)
 
     def mean_logits(inputs: Tensor) -> Tensor:
@@ -121,7 +120,6 @@ def transfer(
     labels: Tensor,
     *,
     surrogate: nn.Module,
-    defence: Transform | None,
     generator: torch.Generator,
     **options: Any,
 ) -> Tensor:

@@ -1,15 +1,16 @@
 """FGSM, BIM and MIM: steps along the sign of a gradient (paper, Eqs. 2 to 5)."""
 
 import torch
-import torchattacks
 from torch import Tensor, nn
 
 from prlib.attacks.base import (
     by_batch,
     check_arguments,
+    check_parameters,
     divide,
     loss_gradient,
     project,
+    torchattacks,
 )
 
 
@@ -18,7 +19,7 @@ def fgsm(
 ) -> Tensor:
     """Fast gradient sign method: one step of ``epsilon`` (paper, Eq. 2; Goodfellow et al., 2014)."""
     check_arguments(images, labels, epsilon=epsilon, batch_size=batch_size)
-    attack = torchattacks.FGSM(model, eps=epsilon)
+    attack = torchattacks().FGSM(model, eps=epsilon)
     return torch.cat(by_batch(attack, model, images, labels, batch_size))
 
 
@@ -37,7 +38,7 @@ def bim(
     The paper gives no step size; the defaults are the released code's (CleverHans'), larger than ε = 8/256.
     """
     check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
-    attack = torchattacks.BIM(model, eps=epsilon, alpha=step_size, steps=steps)
+    attack = torchattacks().BIM(model, eps=epsilon, alpha=step_size, steps=steps)
     return torch.cat(by_batch(attack, model, images, labels, batch_size))
 
 
@@ -62,11 +63,8 @@ def mim(
         norm: "sign" steps along the momentum's sign (the released code); "l2" along the momentum divided by its
             L2 norm (Eq. 4 to the letter), ``step_size`` being the step's length.
     """
-    check_arguments(
-        images, labels, epsilon=epsilon, step_size=step_size, steps=steps, decay=decay, batch_size=batch_size
-    )
-    if norm not in ("sign", "l2"):
-        raise ValueError(f'norm must be "sign" or "l2"; got {norm!r}')
+    check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+    check_parameters(decay=decay, norm=norm)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
         adversarial, momentum = clean, torch.zeros_like(clean)

@@ -8,26 +8,21 @@ import pandas as pd
 from prlib.data import DATASETS
 from prlib.experiment import labelled
 from prlib.findings.cells import COLUMNS, PHASES, best, measured, select
+from prlib.profiles.named import NAMED
 from prlib.record import Record
 from prlib.statistics import Estimate, wilson
 
-BLACK_BOX = ("transfer", "square")
+BLACK_BOX = [name for name, a in NAMED.items() if a.kind.adaptive and not a.kind.follows_gradient]
 """The adaptive attacks that use no gradient of the network they attack."""
 
-WHITE_BOX = ("eot-pgd", "eot-pgd-margin", "crossing", "crossing-margin", "pgd", "pgd-margin")
-"""Those that follow its gradient, behind its defence."""
+WHITE_BOX = [name for name, a in NAMED.items() if a.baseline]
+"""Those of the others that they are compared with."""
 
-MORE = (
-    ("eot-pgd-10-steps", "eot-pgd"),
-    ("eot-pgd", "eot-pgd-100-steps"),
-    ("eot-pgd-1-draw", "eot-pgd"),
-    ("eot-pgd", "eot-pgd-30-draws"),
-    ("eot-pgd", "eot-pgd-3-starts"),
-    ("crossing-margin-5-steps", "crossing-margin"),
-    ("crossing-margin", "crossing-margin-40-steps"),
-    ("crossing-margin", "crossing-margin-30-draws"),
-)
-"""Adaptive attacks and the same with more of something."""
+MORE = [(a.more_of, name) if a.more_of else (name, a.less_of) for name, a in NAMED.items() if a.more_of or a.less_of]
+"""Adaptive attacks and the same with more of something.
+
+:meta hide-value:
+"""
 
 PAPERS_CASE = {"none": "B", "train": "B", "both": "A"}
 """The case in which the paper's attackers meet a network that is redrawn there (none is redrawn at test time alone)."""

@@ -1,6 +1,7 @@
 """What pages call things."""
 
-import re
+from prlib import paper
+from prlib.profiles.named import NAMED
 
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Where the image is redrawn in each of Table 2's columns."""
@@ -8,34 +9,16 @@ PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both
 WORDS = ("yes", "partly", "no", "open", "not testable")
 """What a verdict can say."""
 
-ATTACK_TITLES = {"fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "cw": "CW"} | {
-    "pgd": "PGD-40, 5 starts",
-    "pgd-margin": "PGD-40 on the margin",
-    "pgd-leap": "PGD-40 on the margin, steps of ε/2",
-    "eot-pgd": "EOT-PGD",
-    "eot-pgd-margin": "EOT-PGD on the margin",
-    "eot-pgd-leap": "EOT-PGD on the margin, steps of ε/2",
-    "mean-pgd": "PGD through the smooth mean",
-    "crossing": "threshold crossing",
-    "crossing-margin": "threshold crossing on the margin",
-    "transfer": "PGD-40 on the undefended network, shown to this one",
-    "square": "Square, 1,000 queries",
-    "auto": "AutoAttack, random version",
-    "strongest": "**the strongest, per image**",
-}
-"""What tables call each attack; ``attack_title`` knows their variants, too."""
+ATTACK_TITLES = {name: attack.title for name, attack in NAMED.items()} | {"strongest": "**the strongest, per image**"}
+"""What tables call each attack."""
 
 
 def attack_title(name: str, epsilon: float | None = None) -> str:
-    """What tables call an attack; a variant such as "eot-pgd-30-draws", or another ε, is called by what differs."""
-    if epsilon:
-        return f"{attack_title(name)}, ε = {epsilon:g}"
-    if varied := re.fullmatch(r"(.+)-(\d+)-(\w+)", name):
-        return f"{attack_title(varied[1])}, {varied[2]} {varied[3]}"
-    return ATTACK_TITLES.get(name, name)
+    """What tables call an attack, at another ε than the paper's if one is given."""
+    return ATTACK_TITLES.get(name, name) + (f", ε = {epsilon:g}" if epsilon else "")
 
 
-ATTACKS = ["fgsm", "bim", "mim", "cw"]
+ATTACKS = [name for name in dict.fromkeys(paper.tables().attack) if name]
 """The paper's attacks, in the order of its tables."""
 
 LABELS = {

@@ -11,6 +11,7 @@ import yaml
 
 from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.profiles.named import NAMED
 from prlib.store import Store
 from prlib.train import Recipe
 
@@ -150,10 +151,10 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
 
 def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:
     """An attack with the options of the default protocol, at this ε or at the paper's; CW has none."""
-    protocol = _read("protocol")
-    options = dict(protocol["attacks"][name])
-    if options["function"] == "cw_l2":
+    options = dict(NAMED[name].options)
+    if not NAMED[name].kind.bounded:
         return Attack(name, frozen(options))
+    protocol = _read("protocol")
     paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
     epsilon = None if epsilon is None else float(epsilon)
     options["epsilon"] = paper if epsilon is None else epsilon

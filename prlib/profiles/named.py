@@ -1,0 +1,46 @@
+"""The attacks that profiles name: a kind of attack with options, and what tables and checks must know of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prlib.attacks.registry import KINDS, Kind
+
+
+@dataclass(frozen=True)
+class Named:
+    """An entry of the protocol's attacks.
+
+    Args:
+        options: as ``prlib.experiment.Attack`` has them, without ε; ``step_share`` is the step size as a share of it.
+        title: what tables call it.
+        more_of, less_of: the attack that is the same with less, or with more, of something.
+        baseline: whether no black-box attack should be stronger.
+    """
+
+    options: Mapping[str, Any]
+    title: str
+    more_of: str = ""
+    less_of: str = ""
+    baseline: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What the registry says of it."""
+        return KINDS[self.options["function"]]
+
+
+def read_attacks(path: Path) -> dict[str, Named]:
+    """The attacks of a protocol's YAML file; one without a title has its kind's."""
+    entries = yaml.safe_load(path.read_text())["attacks"]
+    return {name: Named(**{"title": KINDS[e["options"]["function"]].title, **e}) for name, e in entries.items()}
+
+
+NAMED = read_attacks(Path(__file__).with_name("protocol.yaml"))
+"""The attacks of the default protocol.
+
+:meta hide-value:
+"""
