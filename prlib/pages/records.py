@@ -14,9 +14,15 @@ from prlib.machine import check_device
 from prlib.pages.figures.drawing import style
 from prlib.pages.tables import note
 from prlib.profiles import Parameters, check_names, repository_results
+from prlib.profiles.declaration import cell
 from prlib.record import Record
 from prlib.run import forget, run
 from prlib.store import Store
+
+
+def parameters_cell(chapter: str) -> str:
+    """The code of a chapter's cell of parameters; the front page shows the published records and has one alone."""
+    return cell(Parameters("published"), ["profile"] if chapter == "index" else ())
 
 
 def start(namespace: Mapping[str, Any]) -> Parameters:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from prlib.data import DATASETS
 from prlib.experiment import ATTACKED
@@ -40,10 +39,10 @@ def _one_sentence(check: TypeAdapter[T], name: str, value: Any) -> T:
         raise ValueError(f"{name}.yaml, {'.'.join(map(str, first['loc']))}: {what}{got}") from None
 
 
-Natural = Annotated[int, Ge(1)]
-Some = Annotated[list[T], MinLen(1)]
-Share = Annotated[float, Gt(0), Le(1)]
-Seed = Annotated[int, Ge(0)]
+Natural = Annotated[int, Field(ge=1)]
+Some = Annotated[list[T], Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
 Dataset = Annotated[str, _among(DATASETS)]
 DefenceName = Annotated[str, _among(read_yaml("protocol")["defences"])]
 AttackName = Annotated[str, _among(read_yaml("protocol")["attacks"])]
