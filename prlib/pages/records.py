@@ -32,7 +32,7 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
         ValueError: an unknown name or a value that is not allowed, in one sentence, before anything runs.
     """
     known = [field.name for field in fields(Parameters)]
-    check_names(_injected(namespace))
+    check_names(sorted(_injected(namespace)))
     parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()

@@ -1,7 +1,7 @@
 """Profiles: which experiments a run of the book consists of, as data, and what a run may override."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def default_recipe(dataset: str, defence: str = "none") -> Recipe:
     return Recipe(**_for_dataset(protocol["recipe"], dataset) | protocol["recipes"].get(defence, {}))
 
 
-def check_names(names: Mapping[str, Any]) -> None:
+def check_names(names: Iterable[str]) -> None:
     """Raise a ValueError for a parameter that no chapter has."""
     known = [field.name for field in fields(Parameters)]
     for name in names:
