@@ -11,7 +11,8 @@ from prlib.cases import BATCH_SIZE
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, to_json
 from prlib.machine import check_device
-from prlib.profiles import PROFILES, Parameters
+from prlib.profiles import OVERRIDES, Parameters
+from prlib.profiles.declaration import add_options
 from prlib.record import Record
 from prlib.run import forget, run, verify
 from prlib.statistics import wilson
@@ -112,20 +113,7 @@ def _print_cells(record: Record) -> None:
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument("only", nargs="?", default="", help="only experiments whose name (or training's) starts so")
-    which.add_argument("--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
-    which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
-    which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
-    which.add_argument("--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's")
-    which.add_argument("--n-train", type=int, metavar="N", help="training images, instead of the profile's")
-    which.add_argument(
-        "--n-test",
-        type=int,
-        metavar="N",
-        help="test images, instead of the profile's; attacks that it gives fewer keep those",
-    )
-    which.add_argument(
-        "--epsilon", type=float, metavar="E", help="of FGSM, BIM and MIM, instead of the paper's; up to 1"
-    )
+    add_options(which, Parameters, "profile", "datasets", *OVERRIDES)
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     shown = argparse.ArgumentParser(add_help=False)
@@ -138,9 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "run", parents=[which, shown], help="measure what is missing (an interrupted run goes on)"
     )
-    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    add_options(command, Parameters, "device", "recompute")
     command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
-    command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
     command.set_defaults(command=_run)
 
     command = commands.add_parser(

@@ -1,6 +1,7 @@
 """Experiments, records and the store: keys, round trips, resumption, staleness, refusals."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -21,8 +23,8 @@ from prlib.estimate import describe_plan
 from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, to_json
 from prlib.findings.cells import measured
 from prlib.pages.commands import recompute_command
-from prlib.pages.records import _wanted
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
+from prlib.profiles.suites import read_profile, read_suites, read_yaml
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import forget, run, verify
 from prlib.store import Store
@@ -302,11 +304,113 @@ def test_the_default_protocol_is_the_released_codes():
         ({"epsilon": "0.1"}, "'0.1'"),
         ({"epsilon": True}, "True"),
         ({"recompute": 1}, "1"),
+        ({"device": None}, "device must be a name; got None"),
+        ({"profile": ["sample"]}, "profile must be among"),
+        ({"datasets": [["mnist"]]}, "datasets must be among"),
+        ({"seeds": np.arange(2)}, r"seeds must be a list, such as \[0, 1\]; got array"),
+        ({"seeds": range(0)}, "empty"),
+        ({"seeds": [True]}, "True"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(given, named):
     with pytest.raises(ValueError, match=named):
         Parameters(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "held"),
+    [
+        ("seeds", range(3), (0, 1, 2)),
+        ("seeds", {2, 1}, (1, 2)),
+        ("seeds", [np.int64(3), 1], (1, 3)),
+        ("epochs", [5, 1, 1], (1, 5)),
+        ("datasets", ["mnist", "cifar10", "mnist"], ("mnist", "cifar10")),
+        ("n_train", np.int32(500), 500),
+        ("epsilon", np.float32(0.25), 0.25),
+    ],
+)
+def test_parameters_are_held_as_plain_values_that_name_the_same_run(name, given, held):
+    parameters = Parameters(**{name: given})
+    values = getattr(parameters, name)
+    assert values == held
+    assert all(type(v) in (int, float, str) for v in (values if isinstance(values, tuple) else [values]))
+    assert parameters.experiments() == Parameters(**{name: held}).experiments()
+
+
+def written(monkeypatch, name, path, value):
+    """Have a profile's file, or that of the suites, say something else at a place; None takes that away."""
+    read = read_yaml.__wrapped__
+    changed = read(name)
+    *steps, last = path
+    at = functools.reduce(lambda thing, step: thing[step], steps, changed)
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    monkeypatch.setattr("prlib.profiles.suites.read_yaml", lambda asked: changed if asked == name else read(asked))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (["seed"], [1], "tenth.yaml, seed: extra inputs are not permitted; got [1]"),
+        (["source"], None, "tenth.yaml, source: field required"),
+        (["source"], "half", "tenth.yaml, source: input should be 'full' or 'sample'; got 'half'"),
+        (["seeds"], [], "tenth.yaml, seeds: list should have at least 1 item after validation, not 0; got []"),
+        (["seeds"], [True], "tenth.yaml, seeds.0: input should be a valid integer; got True"),
+        (["epochs"], 5, "tenth.yaml, epochs: input should be a valid list; got 5"),
+        (["datasets", 0], "svhn", "tenth.yaml, datasets.0: must be among mnist, "),
+        (["n_attacked"], "1000", "tenth.yaml, n_attacked: input should be a valid integer; got '1000'"),
+        (["experiments", 0, "suites", 1], "curve", "tenth.yaml, experiments.0.suites.1: must be among curves-none, "),
+        (["experiments", 1, "n_test"], 3, "tenth.yaml, experiments.1.n_test: extra inputs are not permitted; got 3"),
+    ],
+)
+def test_a_profile_that_says_something_wrong_is_refused_in_one_sentence(monkeypatch, path, value, sentence):
+    assert read_profile.__wrapped__("tenth") == read_profile("tenth")
+    written(monkeypatch, "tenth", path, value)
+    with pytest.raises(ValueError, match=rf"^{re.escape(sentence)}[^\n]*$"):
+        read_profile.__wrapped__("tenth")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (["curves-pr", 0, "trained_with"], "prr", "experiments.yaml, curves-pr.0.trained_with: must be among none, "),
+        (["curves-pr", 0, "tested_with"], None, "experiments.yaml, curves-pr.0.tested_with: field required"),
+        (["steps-pr", 0, "attacks"], ["fgms"], "experiments.yaml, steps-pr.0.attacks.0: must be among fgsm, "),
+        (["steps-pr", 0, "cases"], ["D"], "experiments.yaml, steps-pr.0.cases.0: must be among A, B, C, "),
+        (["steps-pr", 0, "n_test"], 10, "experiments.yaml, steps-pr.0.n_test: extra inputs are not permitted; got 10"),
+        (["sweep", 0, "epsilons", 1], 2, "experiments.yaml, sweep.0.epsilons.1: input should be less than or equal to"),
+        (["sweep"], [], "experiments.yaml, sweep: list should have at least 1 item after validation, not 0; got []"),
+    ],
+)
+def test_a_suite_that_says_something_wrong_is_refused_in_one_sentence(monkeypatch, path, value, sentence):
+    written(monkeypatch, "experiments", path, value)
+    with pytest.raises(ValueError, match=rf"^{re.escape(sentence)}[^\n]*$"):
+        read_suites.__wrapped__()
+
+
+def test_suites_have_each_experiment_once_but_for_those_on_the_same_images():
+    entries = [entry for name, suite in read_suites().items() if name != "same-images" for entry in suite]
+    assert all(entry not in entries[:i] for i, entry in enumerate(entries))
+
+
+def test_an_unknown_suite_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"suites must be among curves-none, .*; got 'curve'$"):
+        Parameters().experiments(["curves-pr", "curve"])
+
+
+def test_a_profile_can_give_suites_seeds_of_their_own(monkeypatch):
+    more = {"suites": ["curves-pr", "steps-pr"], "datasets": ["mnist"], "seeds": [1, 2]}
+    written(monkeypatch, "published", ["experiments"], [{"suites": ["curves-pr"]}, more])
+    profile = read_profile.__wrapped__("published")
+    monkeypatch.setattr("prlib.profiles.read_profile", lambda name: profile)
+    found = [(e.training.dataset, e.training.seed, bool(e.attacks)) for e in Parameters("published").experiments()]
+    clean = [(dataset, 0, False) for dataset in profile.datasets]
+    own = [("mnist", seed, attacked) for attacked in (False, True) for seed in (1, 2)]
+    assert found == [*clean[:1], *own, *clean[1:]]
+    overridden = {e.training.seed for e in Parameters("published", seeds=[7]).experiments()}
+    assert overridden == {7}
 
 
 def test_unknown_parameters_are_refused_by_name():
@@ -370,7 +474,9 @@ def test_the_commands_of_the_readme_and_the_book_name_experiments_that_there_are
 
 def test_what_another_experiment_measures_too_is_not_measured_again_for_a_chapter():
     parameters = Parameters("published", ["mnist"], n_test=1000)  # the paper's attacks are twice on 1,000 images
-    wanted = _wanted(parameters, ["pr"], adaptive=False)
+    suites = ["curves-pr", "steps-pr", "cw-pr", "attack-readings", "case-readings"]
+    wanted = parameters.experiments(suites)
+    assert any(e.training.defence.name == "pr" and e not in wanted for e in parameters.experiments(["same-images"]))
     judged = [(e.attacks, e.tested_with, case) for e in wanted for case in e.cases]
     assert len(set(judged)) == len(judged)
     assert {case for _, _, case in judged} == {"A", "B", "C", "A twice", "C twice"}

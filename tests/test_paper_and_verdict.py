@@ -430,9 +430,9 @@ def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_an
 def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
     own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
     half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
-    monkeypatch.setattr("prlib.pages.records.committed", lambda profile, trained_with: {"tenth": own + half}[profile])
+    monkeypatch.setattr("prlib.pages.records.committed", lambda profile, suites: {"tenth": own + half}[profile])
     for records, profile in ((own, "tenth"), (own + half, "published")):
-        cells, whose = pages.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
+        cells, whose = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"], Parameters("published"))
         assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
         assert whose.profile == profile
 

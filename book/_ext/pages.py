@@ -13,6 +13,13 @@ from sphinx.util.osutil import relative_uri
 FOLDER = "_tables"
 
 
+def drop_injected(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out the cell in which papermill set a chapter's parameters: the command at the page's end shows them."""
+    for cell in list(doctree.findall(nodes.container)):
+        if "tag_injected-parameters" in cell["classes"]:
+            cell.parent.remove(cell)
+
+
 def write_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Write the page's captioned tables as CSV; a cell holds the text that the page shows, with a plain minus sign."""
     if app.builder.name != "html":
@@ -79,6 +86,7 @@ def drop_icons(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Handle each page when its references are known, and when it is written."""
+    app.connect("doctree-read", drop_injected)
     app.connect("doctree-resolved", write_tables)
     app.connect("doctree-resolved", size_figures)
     app.connect("html-page-context", mend)

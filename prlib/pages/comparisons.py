@@ -1,6 +1,6 @@
 """Our numbers beside the paper's."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -66,10 +66,10 @@ def paper_and_ours(
 
 
 def long_training(
-    table: int, parameters: Parameters, trained_with: Sequence[str], epochs: Sequence[int] | None = None
+    table: int, parameters: Parameters, suites: Collection[str], epochs: Sequence[int] | None = None
 ) -> None:
     """Show a table of the paper beside the long trainings on a tenth of the images, for each dataset measured."""
-    records, missing = committed("tenth", trained_with), []
+    records, missing = committed("tenth", suites), []
     seeds = ", ".join(sorted({f"{record.experiment.training.seed}" for record in records}))
     how = f", trained on a tenth of the images (chosen by seed {seeds}): accuracy"
     for dataset in parameters.chosen_datasets:

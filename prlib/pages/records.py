@@ -1,21 +1,28 @@
 """A chapter's parameters and its records."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import ast
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import matplotlib_inline.backend_inline as inline
 import pandas as pd
 from IPython.display import display
 
-from prlib.experiment import Experiment
 from prlib.findings.cells import measured
 from prlib.machine import check_device
 from prlib.pages.figures.drawing import style
 from prlib.pages.tables import note
 from prlib.profiles import Parameters, check_names, repository_results
+from prlib.profiles.declaration import cell
 from prlib.record import Record
 from prlib.run import forget, run
 from prlib.store import Store
+
+
+def parameters_cell(chapter: str) -> str:
+    """The code of a chapter's cell of parameters; the front page shows the published records and has one alone."""
+    return cell(Parameters("published"), ["profile"] if chapter == "index" else ())
 
 
 def start(namespace: Mapping[str, Any]) -> Parameters:
@@ -24,25 +31,22 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     Raises:
         ValueError: an unknown name or a value that is not allowed, in one sentence, before anything runs.
     """
-    given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
-    check_names(given)
-    parameters = Parameters(**given)
+    known = [field.name for field in fields(Parameters)]
+    check_names(sorted(_injected(namespace)))
+    parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()
     inline.set_matplotlib_formats("svg", metadata={"Date": None})
     return parameters
 
 
-def obtain(
-    parameters: Parameters, trained_with: Sequence[str] | None = None, adaptive: bool | None = False
-) -> list[Record]:
+def obtain(parameters: Parameters, suites: Collection[str] | None = None) -> list[Record]:
     """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
 
-    ``trained_with`` names the trainings that a chapter is about; None is all. Experiments whose attacks know the
-    defence are left out (``adaptive`` is False), alone (True) or among the others (None). Says what is not measured
-    yet, and what is stale; only current records are returned.
+    ``suites`` names those of ``experiments.yaml`` that a chapter is about; None is all. Says what is not measured yet,
+    and what is stale; only current records are returned.
     """
-    wanted = _wanted(parameters, trained_with, adaptive)
+    wanted = parameters.experiments(suites)
     if parameters.recompute:
         forget(wanted, parameters.store, parameters.device)
     if parameters.measured_on_demand:
@@ -57,15 +61,15 @@ def obtain(
     return [r for r in stored if r is not None and not r.stale]
 
 
-def committed(profile: str, trained_with: Sequence[str] | None = None, adaptive: bool | None = False) -> list[Record]:
+def committed(profile: str, suites: Collection[str] | None = None) -> list[Record]:
     """The current records of a profile that is part of the repository, as far as they have been measured."""
     store = Store(repository_results() / profile)
-    stored = [store.load(e) for e in _wanted(Parameters(profile=profile), trained_with, adaptive)]
+    stored = [store.load(e) for e in Parameters(profile).experiments(suites)]
     return [r for r in stored if r is not None and not r.stale]
 
 
 def variants(
-    records: Iterable[Record], variant: str, trained_with: Sequence[str], parameters: Parameters
+    records: Iterable[Record], variant: str, suites: Collection[str], parameters: Parameters
 ) -> tuple[pd.DataFrame, Parameters]:
     """The run's cells at the epochs at which it measured a variant of a defence, else those of profile ``tenth``.
 
@@ -73,28 +77,16 @@ def variants(
     """
     cells, whose = measured(records), parameters
     if not (cells.defence == variant).any():
-        cells, whose = measured(committed("tenth", trained_with)), Parameters("tenth")
+        cells, whose = measured(committed("tenth", suites)), Parameters("tenth")
     return cells[cells.epochs.isin(cells[cells.defence == variant].epochs)], whose
 
 
-def _wanted(parameters: Parameters, trained_with: Sequence[str] | None, adaptive: bool | None) -> list[Experiment]:
-    experiments = parameters.experiments()
-    return [
-        e
-        for e in experiments
-        if (trained_with is None or e.training.defence.name in trained_with)
-        and adaptive in (None, "adaptive" in e.cases)
-        # What repeats another on fewer images is there to be compared with the attacks that know the defence.
-        and (adaptive is None or not any(_repeats(e, other) for other in experiments))
-    ]
-
-
-def _repeats(e: Experiment, other: Experiment) -> bool:
-    """Whether another experiment measures the same and more."""
-    same = all(getattr(e, name) == getattr(other, name) for name in ("training", "tested_with", "epochs", "attacks"))
-    return same and other != e and set(e.cases) <= set(other.cases) and e.n_test <= other.n_test
-
-
-def _is_parameter(name: str, value: Any) -> bool:
-    literal = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)
-    return literal and not name.startswith("_") and name not in ("In", "Out")
+def _injected(namespace: Mapping[str, Any]) -> set[str]:
+    """The names that papermill's cells set: the notebook's own variables are there too when it is run twice."""
+    cells = [code for code in namespace.get("In", []) if code.startswith("# Parameters\n")]
+    return {
+        node.id
+        for code in cells
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }

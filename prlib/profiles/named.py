@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from prlib.attacks.registry import KINDS, Kind
+from prlib.profiles.suites import read_yaml
 
 
 @dataclass(frozen=True)
@@ -33,13 +31,13 @@ class Named:
         return KINDS[self.options["function"]]
 
 
-def read_attacks(path: Path) -> dict[str, Named]:
-    """The attacks of a protocol's YAML file; one without a title has its kind's."""
-    entries = yaml.safe_load(path.read_text())["attacks"]
+def read_attacks(protocol: str) -> dict[str, Named]:
+    """The attacks of a protocol; one without a title has its kind's."""
+    entries = read_yaml(protocol)["attacks"]
     return {name: Named(**{"title": KINDS[e["options"]["function"]].title, **e}) for name, e in entries.items()}
 
 
-NAMED = read_attacks(Path(__file__).with_name("protocol.yaml"))
+NAMED = read_attacks("protocol")
 """The attacks of the default protocol.
 
 :meta hide-value:
