@@ -38,7 +38,7 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
     sizes = ["n_train", "n_test", "of"]
     counts = ["correct", "total", "l0", "l2", "linf", "record"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, *counts])
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, *counts]).astype({"epsilon": float})  # even without rows
     how = {"correct": "mean", "total": "mean", "l0": "mean", "l2": "mean", "linf": "mean", "record": "first"}
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
     pooled["ours"] = [wilson(c, t) for c, t in zip(pooled.correct, pooled.total, strict=True)]
