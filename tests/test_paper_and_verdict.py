@@ -470,6 +470,8 @@ def test_a_column_knows_its_format_and_alignment_and_what_stands_for_nothing():
         "share": ["25%", ""],
         "half": ["0.5", "–"],
     }
+    mixed = Table(pd.DataFrame({"wanted": ["1/3", 20.0, None]}), "A caption.", "name")
+    assert mixed._repr_markdown_().splitlines()[4:8] == ["| :--- |", "| 1/3 |", "| 20 |", "|  |"]
     assert "There is nothing to show" in Table(frame[:0], "A caption.", "name")._repr_markdown_()
 
 

@@ -132,8 +132,8 @@ def significant(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-TEXT = Column(lambda content: content)
-"""A column of content."""
+TEXT = Column(lambda value: value if isinstance(value, str | Span | tuple) else significant(value))
+"""A column of content, and numbers among it."""
 
 CODE = Column(code)
 """A column of code."""
