@@ -568,7 +568,7 @@ def test_unknown_defences_and_sizes_are_refused():
 
 def test_costs_count_the_layers_operations(record):
     seconds = {"training": 2.0, "total": 3.0}
-    row = pages.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).frame.iloc[0]
+    row = pages.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).text().iloc[0]
     images = record.experiment.training.n_train * 2
     assert row["images/s"] == f"{images / 2:,.0f}"
     # a multiplication and an addition each: 14² × 64 × 8², 5² × 128 × 6² × 64, 128 × 5² × 128 and 128 × 10

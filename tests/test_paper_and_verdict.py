@@ -18,6 +18,8 @@ from prlib.findings.cells import compare, measured
 from prlib.findings.checks import checks, sanity, worst_cases
 from prlib.findings.choices import ablations, reasons
 from prlib.findings.claims import disagreements, judge_claim
+from prlib.pages.content import Span, code, markdown, plain
+from prlib.pages.tables import Column, Table, formatted
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.record import Cell, Record
 from prlib.statistics import Estimate, wilson
@@ -395,13 +397,14 @@ def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
     cells = [("mnist", 50, 0.9, 1000), ("mnist", 500, 0.7, 100), ("mnist", 500, 0.6, 1000), ("cifar10", 50, 0.3, 1000)]
     records = [one_cell(dataset, "pr", "pr", epochs, "mim", "A", a, n) for dataset, epochs, a, n in cells]
     columns = {"last": {"attack": "mim"}, "first": {"attack": "mim", "epochs": 50}, "never": {"attack": "cw"}}
-    seen = pages.glance(records, columns, "caption", "name").frame.set_index("dataset")
-    told = seen.map(lambda text: text.partition("]")[0].strip("["))
-    assert told.to_dict("index") == {
+    table = pages.glance(records, columns, "caption", "name")
+    assert table.text().set_index("dataset").to_dict("index") == {
         "MNIST": {"last": "0.600", "first": "0.900", "never": "–"},
         "CIFAR-10": {"last": "0.300", "first": "0.300", "never": "–"},
     }
-    assert f"(record:{records[2].experiment.name})" in seen.loc["MNIST", "last"]
+    last = table.frame.set_index("dataset").loc["MNIST", "last"]
+    assert last.records == (records[2].experiment.name,)
+    assert f"(record:{records[2].experiment.name})" in markdown(last.content())
 
 
 def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, monkeypatch):
@@ -441,22 +444,24 @@ def test_effects_count_what_is_beyond_chance():
     where = {"dataset": "mnist", "defence": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
     names = {"id": "D18", "topic": "steps", "variant": "bim-quarter", "base": "bim"}
     differences = [Estimate(-0.1, -0.2, -0.05), Estimate(0.01, -0.1, 0.1), Estimate(0.3, 0.2, 0.4)]
-    (row,) = pages.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(
-        "records"
-    )
-    assert (row["accuracies"], row["changed beyond chance"], row["from … to"]) == (3, 2, "-0.100 … +0.300")
+    table = pages.effects(pd.DataFrame([where | names | {"difference": d} for d in differences]))
+    (row,) = table.frame.to_dict("records")
+    assert (row["accuracies"], row["changed beyond chance"]) == (3, 2)
+    assert list(table.text()["from … to"]) == ["-0.100 … +0.300"]
     assert pages.effects(ablations([])).frame.empty and pages.ablated(ablations([]), "tenth").frame.empty
 
 
 def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
     custom = Parameters("published", ["mnist"], epsilon=0.1)
     kept, changed = (
-        next(e for e in custom.experiments() if e.attacks and e.attacks[0].name == n) for n in ("cw", "fgsm@0.1")
+        next(e for e in custom.experiments() if e.attacks and (e.attacks[0].name, e.attacks[0].epsilon) == attack)
+        for attack in (("cw", None), ("fgsm", 0.1))
     )
     cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
-    assert [pages.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
+    badges = [markdown(pages.badge(custom, cell)) for cell in cells]
+    assert [badge.partition(" ")[0] for badge in badges] == ["[published", "[custom"]
     for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
-        assert pages.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")
+        assert markdown(pages.badge(dataclasses.replace(custom, **others), cells[0])).startswith("[custom")
 
 
 def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
@@ -469,3 +474,51 @@ def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_o
     assert re.sub(r"\[(\S+)\]\(\S+?\)", r"\1", told) == (
         "So it is. After 50 epochs it keeps 0.900. It falls to 0.700. That is much."
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "written", "read"),
+    [
+        ("*yes* if `x` of [0, 1]", "*yes* if `x` of [0, 1]", "yes if x of [0, 1]"),
+        ("[a **link**](https://example.org)", "[a **link**](https://example.org)", "a link"),
+        ("{ref}`question-1`", "{ref}`question-1`", "{ref}question-1"),
+        (Span("0.9931", record="name"), "[0.9931](record:name)", "0.9931"),
+        (Span("a * b", "name", ("badge",)), "[a * b](record:name){.badge}", "a * b"),
+        (Span("no", classes=("verdict", "no")), "[no]{.verdict .no}", "no"),
+        ((code("bim"), " ", (Span("0.5"), "!")), "`bim` 0.5!", "bim 0.5!"),
+    ],
+)
+def test_content_reads_the_same_with_markup_and_without(content, written, read):
+    assert (markdown(content), plain(content)) == (written, read)
+
+
+def test_a_column_knows_its_format_and_alignment_and_what_stands_for_nothing():
+    frame = pd.DataFrame({"text": ["1", "2"], "count": [1234, 5], "share": [0.25, None], "half": [0.5, None]})
+    columns = {"share": formatted(".0%", right=False), "half": Column(str, right=True, missing="–")}
+    table = Table(frame, "A caption.", "name", columns)
+    assert table._repr_markdown_().splitlines()[3:7] == [
+        "| text | count | share | half |",
+        "| :--- | ---: | :--- | ---: |",  # text is text even where it looks like a number
+        "| 1 | 1234 | 25% | 0.5 |",
+        "| 2 | 5 |  | – |",
+    ]
+    assert table.text().to_dict("list") == {
+        "text": ["1", "2"],
+        "count": ["1234", "5"],
+        "share": ["25%", ""],
+        "half": ["0.5", "–"],
+    }
+    mixed = Table(pd.DataFrame({"wanted": ["1/3", 20.0, None]}), "A caption.", "name")
+    assert mixed._repr_markdown_().splitlines()[4:8] == ["| :--- |", "| 1/3 |", "| 20 |", "|  |"]
+    assert "There is nothing to show" in Table(frame[:0], "A caption.", "name")._repr_markdown_()
+
+
+def test_the_evidence_of_a_check_is_linked_to_its_records():
+    records = [adaptive({"eot-pgd": 0.5, "crossing": 0.4, "strongest@1": 0.3})]
+    name = records[0].experiment.name
+    shown = set(map(tuple, pages.sanity_evidence(records).text()[["evidence", "outcome"]].values))
+    assert ("accuracy 0.300 at ε = 1, where any image is allowed", "failed") in shown
+    assert ("at 0.0% of the clean images (pr)", "passed") in shown
+    assert f"accuracy [0.300](record:{name}) at ε = 1" in pages.sanity_evidence(records)._repr_markdown_()
+    counts = pages.sanity_counts(records).frame
+    assert list(counts["how often"]) == [1, 1]

@@ -49,7 +49,9 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
     """
     sizes, distances = ["n_train", "n_test", "of"], ["l0", "l2", "linf"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances])
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances]).astype(
+        {"epsilon": float}
+    )  # even without rows
     how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
     pooled["trainings"] = [tuple(sorted({one.seed: one for one in found}.values())) for found in pooled.trainings]

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prlib.data import DATASETS, load
 from prlib.model import PaperCNN
-from prlib.pages.tables import Table, significant
+from prlib.pages.content import Content, Span, code
+from prlib.pages.tables import CODE, COUNT, Column, Table, formatted, frame
 from prlib.profiles import default_recipe
 from prlib.record import Record
 
@@ -30,17 +30,18 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     """Where a chapter's numbers come from: a row a record."""
     rows = [
         {
-            "record": f"[`{r.experiment.name}`](record:{r.experiment.name})",
-            "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`" + (" (modified)" if r.provenance["dirty"] else ""),
+            "record": Span(f"`{r.experiment.name}`", record=r.experiment.name),
+            "commit": (code((r.provenance["commit"] or "none")[:10]), " (modified)" * r.provenance["dirty"]),
             "machine": r.provenance["machine"]["device"],
-            "training, s": f"{r.provenance['seconds']['training']:.0f}",
+            "training, s": r.provenance["seconds"]["training"],
             "finished": r.provenance["finished"][:10],
-            "test data": f"`{r.provenance['digests']['test'][:10]}`",
+            "test data": r.provenance["digests"]["test"][:10],
         }
         for r in records
     ]
-    columns = ["record", "commit", "machine", "training, s", "finished", "test data"]
-    return Table(pd.DataFrame(rows, columns=columns), "The records behind this chapter.", f"records-{chapter}")
+    shown = frame(rows, ["record", "commit", "machine", "training, s", "finished", "test data"])
+    columns = {"training, s": formatted(".0f"), "test data": CODE}
+    return Table(shown, "The records behind this chapter.", f"records-{chapter}", columns)
 
 
 def costs(records: Iterable[Record]) -> Table:
@@ -52,12 +53,12 @@ def costs(records: Iterable[Record]) -> Table:
         flops = 3 * _flops_per_image(DATASETS[training.dataset].channels, DATASETS[training.dataset].size)
         rows.append(
             {
-                "record": f"[`{r.experiment.name}`](record:{r.experiment.name})",
-                "training, s": f"{seconds['training']:,.0f}",
-                "images/s": f"{trained / max(seconds['training'], 0.1):,.0f}",
-                "GFLOP/s": f"{trained * flops / max(seconds['training'], 0.1) / 1e9:.0f}",
-                "this record, s": f"{seconds['total']:,.0f}",
-                "peak MB": f"{r.provenance['peak_megabytes']:,}" if "peak_megabytes" in r.provenance else "",
+                "record": Span(f"`{r.experiment.name}`", record=r.experiment.name),
+                "training, s": seconds["training"],
+                "images/s": trained / max(seconds["training"], 0.1),
+                "GFLOP/s": trained * flops / max(seconds["training"], 0.1) / 1e9,
+                "this record, s": seconds["total"],
+                "peak MB": r.provenance.get("peak_megabytes"),
                 "machine": f"{r.provenance['machine']['device']}, {r.provenance['machine']['cores']} cores",
             }
         )
@@ -66,7 +67,8 @@ def costs(records: Iterable[Record]) -> Table:
         "that was interrupted counts all of its parts, the record only the last. Peak memory is the process's so far. "
         "GFLOP/s counts the layers' multiplications and additions as Table 1 has them, three passes a training step."
     )
-    return Table(pd.DataFrame(rows), caption, "costs")
+    whole = dict.fromkeys(["training, s", "images/s", "this record, s"], formatted(",.0f"))
+    return Table(frame(rows), caption, "costs", {**whole, "GFLOP/s": formatted(".0f"), "peak MB": COUNT})
 
 
 def benchmark(name: str) -> Markdown:
@@ -74,11 +76,10 @@ def benchmark(name: str) -> Markdown:
     measured = json.loads(BENCHMARKS.read_text()) if BENCHMARKS.exists() else {"tables": []}
     texts = []
     for table in (t for t in measured["tables"] if t["name"] == name):
-        rows = pd.DataFrame([{k: significant(v) for k, v in row.items()} for row in table["rows"]]).fillna("")
         machine = measured["machine"]
         caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores. "
         caption += f"Commit `{table['commit']}`."
-        texts.append(Table(rows, caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
+        texts.append(Table(frame(table["rows"]), caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
     return Markdown("\n\n".join(texts) or f"*The benchmark `{name}` has not been run here; `make bench` runs it.*")
 
 
@@ -88,15 +89,15 @@ def datasets_table() -> Table:
         {
             "dataset": data.title,
             "images": f"{data.size}×{data.size}×{data.channels}",
-            "training": f"{data.n_train:,}",
-            "test": f"{data.n_test:,}",
+            "training": data.n_train,
+            "test": data.n_test,
             "sample": f"{len(load(name, 'train', 'sample')):,} + {len(load(name, 'test', 'sample')):,}",
             "licence": data.licence,
         }
         for name, data in DATASETS.items()
     ]
     caption = "The datasets of the paper (Section 3.1), and the training and test images in the embedded sample."
-    return Table(pd.DataFrame(rows), caption, "datasets")
+    return Table(frame(rows), caption, "datasets", {"training": COUNT, "test": COUNT})
 
 
 def network_table(channels: int, size: int) -> Table:
@@ -105,22 +106,26 @@ def network_table(channels: int, size: int) -> Table:
     for layer in PaperCNN(channels, size):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             x = layer(x)
-        rows.append([str(layer), _shape(x), sum(p.numel() for p in layer.parameters()), counter.get_total_flops()])
+        n_parameters = sum(p.numel() for p in layer.parameters())
+        rows.append([_layer(layer), _shape(x), n_parameters, counter.get_total_flops()])
     rows.append(["**total**", "", sum(row[2] for row in rows), sum(row[3] for row in rows)])
-    frame = pd.DataFrame(rows, columns=["layer", "output", "parameters", "MFLOP"])
-    frame["parameters"] = [f"{n:,}" if n else "" for n in frame.parameters]
-    frame["MFLOP"] = [f"{n / 1e6:.2f}" if n else "" for n in frame.MFLOP]
-    frame["layer"] = [re.sub(r"^(\w+)", r"`\1`", name) for name in frame.layer]
+    shown = pd.DataFrame(rows, columns=["layer", "output", "parameters", "MFLOP"])
+    millions = Column(lambda n: f"{n / 1e6:.2f}" if n else "", right=True)
+    columns = {"parameters": Column(lambda n: f"{n:,}" if n else "", right=True), "MFLOP": millions}
     caption = f"Table 1 of the paper with sizes, for images of {size}×{size}×{channels}: one image, forward."
-    return Table(frame, caption, f"network-{size}-{channels}")
+    return Table(shown, caption, f"network-{size}-{channels}", columns)
 
 
 def recipe_table() -> Table:
     """How the network is trained, for each dataset, as the default protocol says."""
     recipes = {data.title: vars(default_recipe(name)) for name, data in DATASETS.items()}
-    frame = pd.DataFrame(recipes).map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
-    frame.insert(0, "setting", [f"`{name}`" for name in frame.index])
-    return Table(frame, "The training recipe of the default protocol (`prlib/profiles/protocol.yaml`).", "recipe")
+    shown = pd.DataFrame(recipes, dtype=object)
+    shown.insert(0, "setting", shown.index)
+    setting = Column(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    columns = {"setting": CODE, **dict.fromkeys(recipes, setting)}
+    return Table(
+        shown, "The training recipe of the default protocol (`prlib/profiles/protocol.yaml`).", "recipe", columns
+    )
 
 
 def source(thing: Callable[..., Any]) -> Markdown:
@@ -134,6 +139,11 @@ def _flops_per_image(channels: int, size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         torch.nn.Sequential.forward(PaperCNN(channels, size), torch.zeros(1, channels, size, size))
     return counter.get_total_flops()
+
+
+def _layer(layer: torch.nn.Module) -> Content:
+    kind = type(layer).__name__
+    return code(kind), str(layer).removeprefix(kind)
 
 
 def _shape(x: torch.Tensor) -> str:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from string import Formatter
 from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
 
 from prlib.findings.cells import measured, select
-from prlib.findings.checks import linked
+from prlib.pages.content import Number, markdown, number
 from prlib.record import Record
 
 
@@ -20,17 +21,18 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
     out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
     """
     cells = measured(records)
-    told = {name: found for name, columns in where.items() if (found := last_accuracy(cells, columns))}
+    found = {name: last_accuracy(cells, columns) for name, columns in where.items()}
+    told = {name: markdown(accuracy.content(3)) for name, accuracy in found.items() if accuracy}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
-        numbers = set(re.findall(r"{(\w+)}", sentence))
+        numbers = {name for _, name, _, _ in Formatter().parse(sentence) if name}
         rests = numbers <= set(told) if numbers else rests
         if rests:
             kept.append(sentence.format(**told))
     return Markdown(" ".join(kept))
 
 
-def last_accuracy(cells: pd.DataFrame, where: Mapping[str, Any]) -> str:
-    """The accuracy of the last epoch, and there of most images, linked to its record; empty if there is none."""
+def last_accuracy(cells: pd.DataFrame, where: Mapping[str, Any]) -> Number | None:
+    """The accuracy of the last epoch, and there of most images; None if there is none."""
     found = select(cells, where).sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
-    return linked(found.ours.iloc[0], found.record.iloc[0], 3) if len(found) else ""
+    return number(found.ours.iloc[0], found.record.iloc[0]) if len(found) else None
