@@ -41,24 +41,19 @@ from prlib import attacks  # noqa: E402
 from prlib.cases import judge  # noqa: E402
 from prlib.data import load, to_float  # noqa: E402
 from prlib.experiment import Attack, Defence, Experiment, Training  # noqa: E402
+from prlib.fast import FastCNN  # noqa: E402
 from prlib.machine import device_name, one_thread  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
 from prlib.pages.tables import significant  # noqa: E402
 from prlib.profiles import default_attack, default_defence, default_recipe  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.run import run  # noqa: E402
+from prlib.run import Context, run  # noqa: E402
+from prlib.snapshot import load_model  # noqa: E402
 from prlib.store import Store  # noqa: E402
-from prlib.train import Recipe, load_model, train  # noqa: E402
+from prlib.train import Recipe, train  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
 Row = dict[str, Any]
-
-
-class LayerByLayer(PaperCNN):
-    """The same network as PyTorch computes it: the plain one of the comparisons."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.Sequential.forward(self, images)
 
 
 def medians(*calls: Callable[[], object], turns: int) -> list[float]:
@@ -90,12 +85,12 @@ def threads(n: int) -> Iterator[None]:
 
 
 @cache
-def trained() -> tuple[LayerByLayer, PaperCNN]:
+def trained() -> tuple[PaperCNN, FastCNN]:
     """A network trained on the embedded sample, in its two forms."""
     split = load("mnist", "train", "sample").take(1280, seed=0)
     with tempfile.TemporaryDirectory() as folder, one_thread():
         (_, fast), *_ = train(split, default_recipe("mnist"), None, [10], 0, Path(folder), progress="none")
-    plain = LayerByLayer().eval()
+    plain = PaperCNN().eval()
     plain.load_state_dict(fast.state_dict())
     return plain.requires_grad_(False), fast  # no peer pays for gradients of weights
 
@@ -114,7 +109,7 @@ def network() -> Iterator[Row]:
     yield {"what": "matrix product 4096³", "GFLOP/s": limit / 1e9}
     for channels, size in SHAPES:
         images, labels = torch.rand(128, channels, size, size), torch.arange(128) % 10
-        nets = PaperCNN(channels, size), LayerByLayer(channels, size)
+        nets = FastCNN(channels, size), PaperCNN(channels, size)
         optimizers = [torch.optim.Adam(net.parameters(), fused=True) for net in nets]
 
         def step(i: int, nets=nets, optimizers=optimizers, images=images, labels=labels) -> None:
@@ -148,7 +143,7 @@ def loop() -> Iterator[Row]:
             list(train(split, Recipe(), None, [1], 0, Path(folder), progress="none"))
 
     def theirs() -> None:
-        net = LayerByLayer()
+        net = PaperCNN()
         optimizer = torch.optim.Adam(net.parameters())
         for images, labels in DataLoader(dataset, 128, shuffle=True):
             optimizer.zero_grad()
@@ -245,13 +240,13 @@ def cw() -> Iterator[Row]:
     yield from _cw(*trained(), *sample_images(256))
     weights = next(Path("results/published/weights").glob("mnist-*-none-*/epoch-0050.safetensors"))
     fast = load_model(weights).requires_grad_(False)
-    plain = LayerByLayer().eval().requires_grad_(False)
+    plain = PaperCNN().eval().requires_grad_(False)
     plain.load_state_dict(fast.state_dict())
     images = to_float(load("mnist", "test").images[:256])
     yield from _cw(plain, fast, images, plain(images).argmax(1), ", published network")
 
 
-def _cw(plain: LayerByLayer, fast: PaperCNN, images: Tensor, labels: Tensor, which: str = "") -> Iterator[Row]:
+def _cw(plain: PaperCNN, fast: FastCNN, images: Tensor, labels: Tensor, which: str = "") -> Iterator[Row]:
     wrapped = foolbox.PyTorchModel(plain, bounds=(0, 1), device="cpu")
     reference = foolbox.attacks.L2CarliniWagnerAttack(1, 1000, 0.1, 0, 10)
     calls = [
@@ -372,7 +367,7 @@ def peak() -> int:
     attack: Attack = default_attack("bim", "cifar10")
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(training, (Defence(),), (1,), 250, (attack,), ("B",))
-        return int(run(experiment, Store(Path(folder)), progress="none").provenance["peak_megabytes"])
+        return int(run(experiment, Context(Store(Path(folder)), progress="none")).provenance["peak_megabytes"])
 
 
 TABLES = {f.__name__: f for f in (network, loop, redrawing, steps, cw, evaluation, growth, side_by_side, memory)}

@@ -25,8 +25,8 @@ from prlib.pages.records import _wanted
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import forget, run, verify
+from prlib.snapshot import load_model
 from prlib.store import Store
-from prlib.train import load_model
 
 
 def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):

@@ -32,7 +32,7 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
         {
             "record": f"[`{r.experiment.name}`](record:{r.experiment.name})",
             "commit": f"`{(r.provenance['commit'] or 'none')[:10]}`" + (" (modified)" if r.provenance["dirty"] else ""),
-            "machine": r.provenance["machine"]["device"],
+            "machine": r.device,
             "training, s": f"{r.provenance['seconds']['training']:.0f}",
             "finished": r.provenance["finished"][:10],
             "test data": f"`{r.provenance['digests']['test'][:10]}`",
@@ -58,7 +58,7 @@ def costs(records: Iterable[Record]) -> Table:
                 "GFLOP/s": f"{trained * flops / max(seconds['training'], 0.1) / 1e9:.0f}",
                 "this record, s": f"{seconds['total']:,.0f}",
                 "peak MB": f"{r.provenance['peak_megabytes']:,}" if "peak_megabytes" in r.provenance else "",
-                "machine": f"{r.provenance['machine']['device']}, {r.provenance['machine']['cores']} cores",
+                "machine": f"{r.device}, {r.provenance['machine']['cores']} cores",
             }
         )
     caption = (
@@ -132,7 +132,7 @@ def source(thing: Callable[..., Any]) -> Markdown:
 
 def _flops_per_image(channels: int, size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.nn.Sequential.forward(PaperCNN(channels, size), torch.zeros(1, channels, size, size))
+        PaperCNN(channels, size)(torch.zeros(1, channels, size, size))
     return counter.get_total_flops()
 
 
