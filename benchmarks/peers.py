@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import LayerByLayer, Row, compare, medians, sample_images, trained
+from timing import Row, compare, medians, sample_images, trained
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,9 +24,11 @@ from art.estimators.classification import PyTorchClassifier  # noqa: E402
 
 from prlib import attacks  # noqa: E402
 from prlib.data import load, to_float  # noqa: E402
+from prlib.fast import FastCNN  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.train import Recipe, load_model, train, transformed  # noqa: E402
+from prlib.snapshot import load_model  # noqa: E402
+from prlib.train import Recipe, train, transformed  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
 WANTED = {(1, 28): (1.6, 2.0), (3, 32): (1.4, 1.8)}
@@ -40,7 +42,7 @@ def network() -> Iterator[Row]:
     yield {"what": "matrix product 4096³", "GFLOP/s": limit / 1e9}
     for channels, size in SHAPES:
         images, labels = torch.rand(128, channels, size, size), torch.arange(128) % 10
-        nets = PaperCNN(channels, size), LayerByLayer(channels, size)
+        nets = FastCNN(channels, size), PaperCNN(channels, size)
         optimizers = [torch.optim.Adam(net.parameters(), fused=True) for net in nets]
 
         training = [partial(_step, *pair, images, labels) for pair in zip(nets, optimizers, strict=True)]
@@ -78,7 +80,7 @@ def loop() -> Iterator[Row]:
             list(train(split, Recipe(), transformed(None), [1], 0, Path(folder), progress="none"))
 
     def theirs() -> None:
-        net = LayerByLayer()
+        net = PaperCNN()
         optimizer = torch.optim.Adam(net.parameters())
         for images, labels in DataLoader(dataset, 128, shuffle=True):
             optimizer.zero_grad()
@@ -176,13 +178,13 @@ def cw() -> Iterator[Row]:
     yield from _cw(*trained(), *sample_images(256))
     weights = next(Path("results/published/weights").glob("mnist-*-none-*/epoch-0050.safetensors"))
     fast = load_model(weights).requires_grad_(False)
-    plain = LayerByLayer().eval().requires_grad_(False)
+    plain = PaperCNN().eval().requires_grad_(False)
     plain.load_state_dict(fast.state_dict())
     images = to_float(load("mnist", "test").images[:256])
     yield from _cw(plain, fast, images, plain(images).argmax(1), ", published network")
 
 
-def _cw(plain: LayerByLayer, fast: PaperCNN, images: Tensor, labels: Tensor, which: str = "") -> Iterator[Row]:
+def _cw(plain: PaperCNN, fast: FastCNN, images: Tensor, labels: Tensor, which: str = "") -> Iterator[Row]:
     wrapped = foolbox.PyTorchModel(plain, bounds=(0, 1), device="cpu")
     reference = foolbox.attacks.L2CarliniWagnerAttack(1, 1000, 0.1, 0, 10)
     calls = [

@@ -10,22 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prlib.data import load, to_float
+from prlib.fast import FastCNN
 from prlib.machine import one_thread
 from prlib.model import PaperCNN
 from prlib.profiles import default_recipe
 from prlib.train import train, transformed
 
 Row = dict[str, Any]
-
-
-class LayerByLayer(PaperCNN):
-    """The same network as PyTorch computes it: the plain one of the comparisons."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.Sequential.forward(self, images)
 
 
 def medians(*calls: Callable[[], object], turns: int) -> list[float]:
@@ -57,12 +51,12 @@ def threads(n: int) -> Iterator[None]:
 
 
 @cache
-def trained() -> tuple[LayerByLayer, PaperCNN]:
+def trained() -> tuple[PaperCNN, FastCNN]:
     """A network trained on the embedded sample, in its two forms."""
     split = load("mnist", "train", "sample").take(1280, seed=0)
     with tempfile.TemporaryDirectory() as folder, one_thread():
         (_, fast), *_ = train(split, default_recipe("mnist"), transformed(None), [10], 0, Path(folder), progress="none")
-    plain = LayerByLayer().eval()
+    plain = PaperCNN().eval()
     plain.load_state_dict(fast.state_dict())
     return plain.requires_grad_(False), fast  # no peer pays for gradients of weights
 

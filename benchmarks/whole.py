@@ -19,7 +19,7 @@ from prlib.data import load
 from prlib.experiment import Attack, Defence, Experiment, Training
 from prlib.profiles import default_attack, default_defence, default_recipe
 from prlib.redraw import PixelRedraw
-from prlib.run import run
+from prlib.run import Context, run
 from prlib.store import Store
 from prlib.train import Recipe, train, transformed
 
@@ -123,4 +123,4 @@ def peak() -> int:
     attack: Attack = default_attack("bim", "cifar10")
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(training, (Defence(),), (1,), 250, (attack,), ("B",))
-        return int(run(experiment, Store(Path(folder)), progress="none").provenance["peak_megabytes"])
+        return int(run(experiment, Context(Store(Path(folder)), progress="none")).provenance["peak_megabytes"])

@@ -10,11 +10,10 @@ from dataclasses import fields
 from prlib.cases import BATCH_SIZE
 from prlib.estimate import describe_plan
 from prlib.experiment import Experiment, to_json
-from prlib.machine import check_device
 from prlib.profiles import OVERRIDES, Parameters
 from prlib.profiles.declaration import add_options
 from prlib.record import Record
-from prlib.run import forget, run, verify
+from prlib.run import Context, prepare, run, verify
 from prlib.statistics import wilson
 
 
@@ -45,12 +44,11 @@ def _matches(experiment: Experiment, start: str) -> bool:
 
 
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    check_device(options.device)
-    if options.recompute:
-        forget(experiments, parameters.store, options.device, options.data)
+    context = Context(parameters.store, options.device, options.progress, options.data, options.tf32)
+    prepare(experiments, context, anew=options.recompute)
     for number, experiment in enumerate(experiments, start=1):
         print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
-        record = run(experiment, parameters.store, options.device, options.progress, options.data, options.tf32)
+        record = run(experiment, context, anew=options.recompute)
         _print_cells(record)
     return 0
 
@@ -66,24 +64,26 @@ def _list(options: argparse.Namespace, parameters: Parameters, experiments: list
 
 
 def _show(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    for record in _stored(parameters, experiments):
+    records, damaged = _stored(parameters, experiments)
+    for record in records:
         if options.json:
             print(json.dumps(to_json(record), indent=1))
         else:
             print(record.experiment.name + (" (stale)" if record.stale else ""))
             _print_cells(record)
-    return 0
+    return damaged
 
 
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
-    status, store, records = 0, parameters.store, _stored(parameters, experiments)
+    records, status = _stored(parameters, experiments)
+    store, context = parameters.store, Context(parameters.store, progress=options.progress, data=options.data)
     there = [r for r in records if store.judgeable(r)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:
-        agreeing, judged = verify(record, store, options.images, options.data, options.progress)
+        agreeing, judged = verify(record, context, options.images)
         share = agreeing / judged
         status |= share < options.least
         print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
@@ -92,12 +92,15 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     return status
 
 
-def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
-    records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
-    if not records:
+def _stored(parameters: Parameters, experiments: list[Experiment]) -> tuple[list[Record], int]:
+    """The stored records, and an exit status: whether there are damaged ones, which are named and left out."""
+    records, damaged = parameters.store.records(experiments)
+    for sentence in damaged:
+        print(f"prlib: {sentence}", file=sys.stderr)
+    if not records and not damaged:
         command = f"python -m prlib run --profile {parameters.profile}"
         raise FileNotFoundError(f"no record is in {parameters.store.root} yet; `{command}` measures them")
-    return records
+    return records, int(bool(damaged))
 
 
 def _print_cells(record: Record) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training
+from prlib.fast import FastCNN
 from prlib.machine import one_thread
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
@@ -67,7 +68,7 @@ def _shape(training: Training) -> tuple[int, int]:
 
 def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
     model, images, labels = (
-        PaperCNN(channels, size),
+        FastCNN(channels, size),
         torch.rand(n, channels, size, size),
         torch.zeros(n, dtype=torch.long),
     )

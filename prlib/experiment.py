@@ -5,8 +5,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from prlib.attacks import Adversary
@@ -42,6 +43,22 @@ ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
 """
 
 
+def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options of a defence as (name, value) pairs in the order of their names, lists as tuples."""
+
+    def freeze(value: Any) -> Any:
+        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
+
+    return tuple((name, freeze(options[name])) for name in sorted(options))
+
+
+Options = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(frozen)]
+"""Options as ``frozen`` makes them, which is also how they are read from JSON.
+
+:meta hide-value:
+"""
+
+
 @dataclass(frozen=True)
 class Defence:
     """A random preprocessor, or an adversary of training, by its name in tables and its options.
@@ -50,7 +67,7 @@ class Defence:
     """
 
     name: str = "none"
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Options = ()
 
     def __post_init__(self) -> None:
         _one_of("defence", self.kind, BUILDERS | ADVERSARIES)
@@ -99,7 +116,7 @@ class Attack:
     """
 
     name: str
-    options: tuple[tuple[str, Any], ...]
+    options: Options
     epsilon: float | None = None
 
     def __post_init__(self) -> None:
@@ -257,15 +274,6 @@ def unlabelled(text: str) -> tuple[str, float | None]:
     """The attack and ε that ``labelled`` wrote."""
     attack, _, epsilon = text.partition("@")
     return attack, float(epsilon) if epsilon else None
-
-
-def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Options of a defence as (name, value) pairs in the order of their names, lists as tuples."""
-
-    def freeze(value: Any) -> Any:
-        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
-
-    return tuple((name, freeze(options[name])) for name in sorted(options))
 
 
 def _one_of(what: str, value: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> None:

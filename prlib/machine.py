@@ -32,7 +32,10 @@ def device_name(device: str) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread inside, as experiments do; afterwards on as many as before."""
+    """Compute on one thread inside, as experiments do; afterwards on as many as before.
+
+    From then on the process keeps the memory that it frees (with glibc).
+    """
     _keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -3,19 +3,18 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prlib.data import DATASETS, Split, Transform, to_float
-from prlib.model import PaperCNN
+from prlib.data import Split, Transform, to_float
+from prlib.fast import FastCNN
+from prlib.snapshot import Snapshot, load_model, save_tensors, snapshot_path
 
 CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
@@ -29,10 +28,11 @@ Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tens
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained: what the released code does where the paper is silent (``shared`` by all defences).
+    """How the network is trained: what the released code does where the paper is silent.
 
-    ``init`` and ``label_smoothing`` differ between the released MNIST and CIFAR-10 scripts. Smoothing s makes the
-    target of the true class 1 - s + s/10 and of each other class s/10.
+    Defaults are the released MNIST script's; ``init`` and ``label_smoothing`` are others in the CIFAR-10 script, and a
+    variant of a defence may have a recipe of its own (``prlib/profiles/protocol.yaml``). Smoothing s makes the target
+    of the true class 1 - s + s/10 and of each other class s/10.
     """
 
     init: str = "normal"
@@ -59,7 +59,8 @@ def train(
     directory: Path,
     device: str = "cpu",
     progress: str = "bar",
-) -> Iterator[tuple[int, PaperCNN]]:
+    name: str = "",
+) -> Iterator[tuple[int, FastCNN]]:
     """Train on ``split`` and yield (epoch, network in eval mode) at each of ``epochs``, in ascending order.
 
     Snapshots are kept in ``directory`` and loaded if they are there; a checkpoint beside them makes an interrupted
@@ -71,6 +72,7 @@ def train(
         seed: of initial weights, order of the images and all redraws.
         device: where the data, the network and the random numbers live.
         progress: "bar", "lines" (for logs) or "none".
+        name: of the training, said by its snapshots and the bar.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
@@ -78,38 +80,22 @@ def train(
     run = None
     images = wanted[-1] * len(split)
     # The delay: what is only loaded shows no bar.
-    with progress_bar(progress, desc=directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
+    with progress_bar(progress, desc=name or directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
         for epoch in wanted:
-            snapshot = snapshot_path(directory, epoch)
-            if not snapshot.exists():
+            path = snapshot_path(directory, epoch)
+            if not path.exists():
                 if run is None:
                     run = _Run(split, recipe, prepare, seed, directory, device, epoch)
                     bar.update(run.epoch * len(split))
                 run.advance(epoch, bar)
-                meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
-                save_tensors(run.model.state_dict(), snapshot, meta)
-            yield epoch, load_model(snapshot, device)
-
-
-def snapshot_path(directory: Path, epoch: int) -> Path:
-    """Where the network is after so many epochs."""
-    return directory / f"epoch-{epoch:04d}.safetensors"
+                snapshot = Snapshot(path, split.name, split.source, run.seconds, name, epoch)
+                save_tensors(run.model.state_dict(), path, snapshot.metadata)
+            yield epoch, load_model(path, device)
 
 
 def checkpoint_path(directory: Path) -> Path:
     """Where an interrupted training goes on from."""
     return directory / "checkpoint.safetensors"
-
-
-def load_model(path: Path, device: str = "cpu") -> PaperCNN:
-    """Read a snapshot of a network; returned in eval mode, knowing what it was trained on and how long."""
-    with safe_open(path, "pt") as file:
-        meta = file.metadata()
-    dataset = DATASETS[meta["dataset"]]
-    model = PaperCNN(dataset.channels, dataset.size)
-    model.load_state_dict(load_file(path))
-    model.trained_on, model.seconds = meta["source"], float(meta["seconds"])
-    return model.to(device).eval()
 
 
 class _Run:
@@ -128,7 +114,7 @@ class _Run:
         self.recipe, self.prepare, self.device = recipe, prepare, device
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
-        self.model = PaperCNN(channels, size, recipe.init, seed).to(device)
+        self.model = FastCNN(channels, size, recipe.init, seed).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.epoch, self.seconds = 0, 0.0
@@ -215,21 +201,3 @@ class _Lines:
 
     def flush(self) -> None:
         self.stream.flush()
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to that becomes ``path`` only once the block has ended, so that no file is half-written.
-
-    One process at a time may write to ``path``; what a killed one leaves is overwritten by the next.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    partial.replace(path)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    with atomically(path) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, meta)

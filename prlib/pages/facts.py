@@ -31,8 +31,8 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     rows = [
         {
             "record": Span(f"`{r.experiment.name}`", record=r.experiment.name),
-            "commit": (code((r.provenance["commit"] or "none")[:10]), " (modified)" * r.provenance["dirty"]),
-            "machine": r.provenance["machine"]["device"],
+            "commit": (code((r.provenance["commit"] or "none")[:10]), " (modified)" * bool(r.provenance["dirty"])),
+            "machine": r.device,
             "training, s": r.provenance["seconds"]["training"],
             "finished": r.provenance["finished"][:10],
             "test data": r.provenance["digests"]["test"][:10],
@@ -59,7 +59,7 @@ def costs(records: Iterable[Record]) -> Table:
                 "GFLOP/s": trained * flops / max(seconds["training"], 0.1) / 1e9,
                 "this record, s": seconds["total"],
                 "peak MB": r.provenance.get("peak_megabytes"),
-                "machine": f"{r.provenance['machine']['device']}, {r.provenance['machine']['cores']} cores",
+                "machine": f"{r.device}, {r.provenance['machine']['cores']} cores",
             }
         )
     caption = (
@@ -137,7 +137,7 @@ def source(thing: Callable[..., Any]) -> Markdown:
 
 def _flops_per_image(channels: int, size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        torch.nn.Sequential.forward(PaperCNN(channels, size), torch.zeros(1, channels, size, size))
+        PaperCNN(channels, size)(torch.zeros(1, channels, size, size))
     return counter.get_total_flops()
 
 

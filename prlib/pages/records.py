@@ -16,7 +16,7 @@ from prlib.pages.tables import note
 from prlib.profiles import Parameters, check_names, repository_results
 from prlib.profiles.declaration import cell
 from prlib.record import Record
-from prlib.run import forget, run
+from prlib.run import Context, prepare, run
 from prlib.store import Store
 
 
@@ -47,10 +47,10 @@ def obtain(parameters: Parameters, suites: Collection[str] | None = None) -> lis
     and what is stale; only current records are returned.
     """
     wanted = parameters.experiments(suites)
-    if parameters.recompute:
-        forget(wanted, parameters.store, parameters.device)
     if parameters.measured_on_demand:
-        return [run(e, parameters.store, parameters.device) for e in wanted]
+        context = Context(parameters.store, parameters.device)
+        prepare(wanted, context, anew=parameters.recompute)
+        return [run(e, context, anew=parameters.recompute) for e in wanted]
     stored = [parameters.store.load(e) for e in wanted]
     missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
     if missing or stale:
