@@ -241,7 +241,7 @@ def test_a_snapshot_knows_what_it_was_trained_on(few, tmp_path):
 
 
 def test_damaged_snapshots_are_refused_by_name(few, tmp_path):
-    ((_, model),) = train(few, Recipe(), None, [1], 0, tmp_path, progress="none")
+    ((_, model),) = train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path, progress="none")
     path = tmp_path / "epoch-0001.safetensors"
     whole = path.read_bytes()
     meta = Snapshot.read(path).metadata
