@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from prlib import archive, bundle
-from prlib.cases import BATCH_SIZE, wilson
+from prlib.cases import BATCH_SIZE
 from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan
-from prlib.experiment import Experiment, Record, to_json
+from prlib.experiment import Experiment, to_json
 from prlib.jobs import side_by_side
-from prlib.profiles import PROFILES, Parameters, results_folder
-from prlib.run import check_device, forget, run, verify
+from prlib.profiles import OVERRIDES, Parameters, results_folder
+from prlib.profiles.declaration import add_options
+from prlib.record import Record
+from prlib.run import Context, prepare, run, verify
+from prlib.statistics import wilson
 
 UNFINISHED = 3
 """The exit status of a run that its time limit has ended."""
@@ -51,18 +54,20 @@ def _matches(experiment: Experiment, start: str) -> bool:
 
 
 def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    check_device(options.device)
     if options.jobs < 1:
         raise ValueError(f"--jobs must be a positive integer; got {options.jobs}")
     if not options.minutes > 0:
         raise ValueError(f"--minutes must be a positive number; got {options.minutes:g}")
-    end = time.time() + 60 * options.minutes
-    if options.recompute:
-        forget(experiments, parameters.store, options.device, options.data)
+    if options.recompute and options.minutes < math.inf:
+        raise ValueError("--minutes does not go with --recompute, which would begin anew when it is to go on")
+    progress = "lines" if options.jobs > 1 and options.progress == "bar" else options.progress
+    context = Context(parameters.store, options.device, progress, options.data, options.tf32)
+    how = (context, options.recompute, time.time() + 60 * options.minutes)
     if options.jobs == 1:
-        status = _measure(options, parameters, experiments, end)
+        status = _measure(experiments, *how)
     else:
-        status = _measure_side_by_side(options, parameters, experiments, end)
+        prepare(experiments, context)
+        status = _measure_side_by_side(experiments, how, options.jobs)
     if status == UNFINISHED:
         done = sum(map(parameters.store.is_current, experiments))
         print(
@@ -73,42 +78,33 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
     return status
 
 
-def _measure_side_by_side(
-    options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment], end: float
-) -> int:
-    """Measure each training's experiments in a process of their own, ``options.jobs`` at a time."""
-    options.progress = "lines" if options.progress == "bar" else options.progress
-    trainings = {e.training.name: e.training for e in experiments}
-    tasks = {
-        name: (options, parameters, [e for e in experiments if e.training == training], end)
-        for name, training in trainings.items()
-    }
-    statuses = side_by_side(_measure, tasks, options.jobs)
+def _measure_side_by_side(experiments: list[Experiment], how: tuple[Context, bool, float], jobs: int) -> int:
+    """Measure each training's experiments in a process of their own, so many at a time; ``how`` is ``_measure``'s."""
+    tasks: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        tasks.setdefault(experiment.training.name, []).append(experiment)
+    statuses = side_by_side(_measure, {name: (own, *how) for name, own in tasks.items()}, jobs)
     if failed := [name for name, status in statuses.items() if status not in (0, UNFINISHED)]:
         print(f"prlib: {len(failed)} of {len(tasks)} trainings failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     return max(statuses.values(), default=0)
 
 
-def _measure(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment], end: float) -> int:
+def _measure(experiments: list[Experiment], context: Context, anew: bool, end: float) -> int:
     """Measure experiments one after another until that time; mistakes end in one sentence, as they do in ``main``."""
     try:
         with time_limit(end):
-            _measure_each(options, parameters, experiments)
+            prepare(experiments, context, anew)
+            for number, experiment in enumerate(experiments, start=1):
+                check_time()
+                print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
+                _print_cells(run(experiment, context, anew))
     except OutOfTime:
         return UNFINISHED
     except (ValueError, OSError) as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _measure_each(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> None:
-    for number, experiment in enumerate(experiments, start=1):
-        check_time()
-        print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
-        record = run(experiment, parameters.store, options.device, options.progress, options.data, options.tf32)
-        _print_cells(record)
 
 
 def _list(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
@@ -122,24 +118,26 @@ def _list(options: argparse.Namespace, parameters: Parameters, experiments: list
 
 
 def _show(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    for record in _stored(parameters, experiments):
+    records, damaged = _stored(parameters, experiments)
+    for record in records:
         if options.json:
             print(json.dumps(to_json(record), indent=1))
         else:
             print(record.experiment.name + (" (stale)" if record.stale else ""))
             _print_cells(record)
-    return 0
+    return damaged
 
 
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
-    status, store, records = 0, parameters.store, _stored(parameters, experiments)
+    records, status = _stored(parameters, experiments)
+    store, context = parameters.store, Context(parameters.store, progress=options.progress, data=options.data)
     there = [r for r in records if store.judgeable(r)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
     for record in there:
-        agreeing, judged = verify(record, store, options.images, options.data, options.progress)
+        agreeing, judged = verify(record, context, options.images)
         share = agreeing / judged
         status |= share < options.least
         print(f"{record.experiment.name}: {agreeing} of {judged} examples judged as recorded ({share:.2%})")
@@ -166,12 +164,15 @@ def _bundle(options: argparse.Namespace, *_: Any) -> int:
     return 0
 
 
-def _stored(parameters: Parameters, experiments: list[Experiment]) -> list[Record]:
-    records = [record for experiment in experiments if (record := parameters.store.load(experiment))]
-    if not records:
+def _stored(parameters: Parameters, experiments: list[Experiment]) -> tuple[list[Record], int]:
+    """The stored records, and an exit status: whether there are damaged ones, which are named and left out."""
+    records, damaged = parameters.store.records(experiments)
+    for sentence in damaged:
+        print(f"prlib: {sentence}", file=sys.stderr)
+    if not records and not damaged:
         command = f"python -m prlib run --profile {parameters.profile}"
         raise FileNotFoundError(f"no record is in {parameters.store.root} yet; `{command}` measures them")
-    return records
+    return records, int(bool(damaged))
 
 
 def _print_cells(record: Record) -> None:
@@ -187,20 +188,7 @@ def _print_cells(record: Record) -> None:
 def _parser() -> argparse.ArgumentParser:
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument("only", nargs="*", help="only experiments whose names (or trainings') start so")
-    which.add_argument("--profile", default="sample", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
-    which.add_argument("--datasets", nargs="+", metavar="NAME", help="instead of the profile's")
-    which.add_argument("--seeds", nargs="+", type=int, metavar="N", help="instead of the profile's")
-    which.add_argument("--epochs", nargs="+", type=int, metavar="N", help="at which to judge, instead of the profile's")
-    which.add_argument("--n-train", type=int, metavar="N", help="training images, instead of the profile's")
-    which.add_argument(
-        "--n-test",
-        type=int,
-        metavar="N",
-        help="test images, instead of the profile's; attacks that it gives fewer keep those",
-    )
-    which.add_argument(
-        "--epsilon", type=float, metavar="E", help="of FGSM, BIM and MIM, instead of the paper's; up to 1"
-    )
+    add_options(which, Parameters, "profile", "datasets", *OVERRIDES)
     which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
 
     shown = argparse.ArgumentParser(add_help=False)
@@ -213,9 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "run", parents=[which, shown], help="measure what is missing (an interrupted run goes on)"
     )
-    command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    add_options(command, Parameters, "device", "recompute")
     command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
-    command.add_argument("--recompute", action="store_true", help="train and judge anew what is stored")
     command.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side, a process each")
     command.add_argument(
         "--minutes", type=float, default=math.inf, metavar="N", help="stop in time; the same command goes on later"

@@ -8,18 +8,21 @@ from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 
-import safetensors
-import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
+from torch import Size
 
 from prlib import tar
 from prlib.data import DATASETS
-from prlib.experiment import RESULTS, SCHEMA, Experiment, Record, Store, parse_record, unpack
+from prlib.experiment import Experiment
 from prlib.model import PaperCNN
 from prlib.profiles import PROFILES
+from prlib.record import RESULTS, SCHEMA, parse_record
+from prlib.snapshot import PRECISIONS, Snapshot, atomically, snapshot_path
+from prlib.store import Store
 from prlib.tar import Member
-from prlib.train import PRECISIONS, atomically, checkpoint_path, snapshot_path
+from prlib.train import checkpoint_path
 
 SUMS = "SHA256SUMS"
 """The file of an archive that lists the SHA-256 of all others, as ``sha256sum`` writes it."""
@@ -124,53 +127,42 @@ def _checked(archive: Path) -> tuple[str, dict[str, bytes]]:
     for path, content in files.items():
         where = archive / path  # for messages
         if path.startswith("records/"):
-            check_record(parse_record(content, where), where)
+            check_record(content, where)
         else:
-            _check_network(content, where)
+            check_network(content, where)
     return top, files
 
 
-def check_record(record: Record, path: Path) -> None:
-    """Raise a ValueError unless a record is one of today's and its name and its counts follow from what it holds."""
-    e = record.experiment
-    if (record.schema, record.results) != (SCHEMA, RESULTS):
+def check_record(content: bytes, path: Path) -> None:
+    """Raise a ValueError unless this is a record, and one of this version of the library."""
+    record = parse_record(content, path)
+    if record.stale:
         versions = f"schema {record.schema}, results {record.results}"
         raise ValueError(f"{path} must have schema {SCHEMA} and results {RESULTS}; got {versions}")
-    if path.stem != e.name:
-        raise ValueError(f"{path} must be called {e.name}.json, as its experiment is")
-    attacks = [attack.name for attack in e.attacks] or [""]
-    asked = list(product(e.epochs, [d.name for d in e.tested_with], e.cases or ["normal"], attacks))
-    judged = [(cell.epoch, cell.tested_with, cell.case, cell.attack) for cell in record.cells]
-    if e.cases == ("adaptive",):  # beside the attacks there is the strongest choice among all
-        judged = [cell for cell in judged if not cell[-1].startswith("strongest")]
-    if sorted(judged) != sorted(asked):
-        raise ValueError(f"{path} must have cells for what its experiment asks for, and no others")
-    for cell in record.cells:
-        try:
-            right = (cell.total, len(cell.success)) == (e.n_test, 2 * -(-e.n_test // 8))
-            bits = unpack(cell.success, 8 * -(-e.n_test // 8)) if right else torch.zeros(0, dtype=torch.bool)
-        except ValueError:
-            right = False
-        if not right or int(bits.sum()) != cell.correct or bool(bits[e.n_test :].any()):
-            what = f"epoch {cell.epoch}, tested with {cell.tested_with}, case {cell.case}, {cell.attack or 'no attack'}"
-            raise ValueError(f"{path} has a cell whose counts do not follow from its {e.n_test} bits: {what}")
 
 
-def _check_network(content: bytes, path: Path) -> None:
-    """Raise a ValueError unless this is a snapshot or a checkpoint of the network for its folder's dataset."""
-    dataset = next((name for name in sorted(DATASETS, reverse=True) if path.parent.name.startswith(f"{name}-")), None)
+def check_network(content: bytes, path: Path) -> None:
+    """Raise a ValueError unless this is a checkpoint, or a snapshot, of the training that its folder is named after."""
     try:
         tensors = load_tensors(content)
         size = int.from_bytes(content[:8], "little")
-        meta = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError) as error:
+        meta = json.loads(content[8 : 8 + size]).get("__metadata__")
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    prefix = "model." if path.stem == "checkpoint" else ""
-    shapes = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith(prefix)}
-    if dataset:
-        network = PaperCNN(DATASETS[dataset].channels, DATASETS[dataset].size)
-        same = shapes == {prefix + name: tuple(t.shape) for name, t in network.state_dict().items()}
-        stored = {t.dtype for t in tensors.values()} <= set(PRECISIONS.values()) and meta.get("dataset") == dataset
-        if same and (prefix or stored):
-            return
-    raise ValueError(f"{path} is not a network of this library for the dataset that its folder names")
+    training, checkpoint = path.parent.name.removesuffix("-tf32"), path.stem == "checkpoint"
+    dataset = next((name for name in sorted(DATASETS, reverse=True) if training.startswith(f"{name}-")), "")
+    prefix = "model." if checkpoint else ""
+    shapes = {name: t.shape for name, t in tensors.items() if name.startswith(prefix)}
+    if not dataset or shapes != {prefix + name: shape for name, shape in _shapes(dataset).items()}:
+        raise ValueError(f"{path} is not a network of this library for the dataset that its folder names")
+    if not checkpoint:
+        said, epoch = Snapshot.of(path, meta), int(path.stem.removeprefix("epoch-"))
+        if (said.dataset, said.training or training, said.epoch or epoch) != (dataset, training, epoch):
+            raise ValueError(f"{path} says that it is the network of {said.training} after {said.epoch} epochs")
+        if {tensor.dtype for tensor in tensors.values()} not in [{dtype} for dtype in PRECISIONS.values()]:
+            raise ValueError(f"{path} must hold numbers of one kind, {' or '.join(PRECISIONS)}")
+
+
+def _shapes(dataset: str) -> dict[str, Size]:
+    network = PaperCNN(DATASETS[dataset].channels, DATASETS[dataset].size)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}

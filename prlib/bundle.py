@@ -17,11 +17,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from prlib import tar
-from prlib.data import FILES, read_original
+from prlib.originals import FILES, files_of, read_original, root_folder
 from prlib.tar import Member
 
 CODE = ("prlib", "tests", "workflow/gpu", "pyproject.toml", "README.md", "LICENSE")
 """What of the repository is needed there."""
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""The versions of CPython that a machine may have."""
+
+EACH_PYTHON = ("pydantic-core",)
+"""What is compiled for each version of CPython, and in no PyTorch image; the wheels unpack over each other."""
 
 DATA = (("mnist", "fashion-mnist"), ("cifar10",))
 """The datasets that share parts, in the order of the parts."""
@@ -77,30 +83,35 @@ def _metadata() -> Member:
 def _data(names: Iterable[str], root: str | None) -> Iterator[Member]:
     """The files of these datasets, checked and compressed, at their paths below ``data/``."""
     for name in names:
-        for parts in FILES[name].values():
-            for path in (path for part in parts for path in part):
-                yield Member(f"data/{path}.gz", gzip.compress(read_original(name, path, root), mtime=0))
+        for path in (path for split in FILES[name] for path in files_of(name, split)):
+            content = read_original(name, path, root_folder(root))
+            yield Member(f"data/{path}.gz", gzip.compress(content, mtime=0))
 
 
 def _wheels() -> Iterator[Member]:
-    """Download the wheels of ``portable`` in the versions that are installed here."""
-    tags = ("--implementation", "cp", "--python-version", "3.11", "--abi", "abi3", "--abi", "none")
-    platforms = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-    options = ("-qq", "--no-deps", "--only-binary", ":all:", *tags, *(f"--platform={name}" for name in platforms))
-    names = [f"{wheel.name}=={wheel.version}" for wheel in portable()]
+    """Download the wheels of ``portable`` and ``EACH_PYTHON`` in the versions that are installed here."""
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, *names]
-        if subprocess.run(command).returncode:
-            raise OSError("the wheels could not be downloaded; what pip says is above")
+        _download(folder, PYTHONS[0], ("abi3", "none"), [f"{wheel.name}=={wheel.version}" for wheel in portable()])
+        for python in PYTHONS:
+            abi = f"cp{python.replace('.', '')}"
+            _download(folder, python, (abi,), [f"{name}=={distribution(name).version}" for name in EACH_PYTHON])
         for path in sorted(Path(folder).glob("*.whl")):
             yield Member(f"wheels/{path.name}", path.read_bytes())
+
+
+def _download(folder: str, python: str, abis: Iterable[str], names: Iterable[str]) -> None:
+    platforms = ("any", "manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+    options = ["-qq", "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    options += [f"--abi={name}" for name in abis] + [f"--platform={name}" for name in platforms]
+    if subprocess.run([sys.executable, "-m", "pip", "download", *options, "--dest", folder, *names]).returncode:
+        raise OSError("the wheels could not be downloaded; what pip says is above")
 
 
 def portable() -> list[Distribution]:
     """What prlib and its tests import, and what that needs, as far as a wheel fits any CPython from 3.11 on.
 
     Those are pure Python, or built for the stable interface (abi3). The rest, PyTorch and NumPy above all, is the
-    machine's own.
+    machine's own, but for ``EACH_PYTHON``.
     """
     wanted = [*map(Requirement, _project()["dependencies"]), Requirement("pytest"), Requirement("torchattacks")]
     found: dict[str, Distribution] = {}

@@ -1,9 +1,7 @@
 """What the classifier is shown, and what is measured there: the paper's cases (Section 3.4) as data."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +27,40 @@ MORE_CASES: dict[str, tuple[str, ...]] = {
 BATCH_SIZE = 250
 """Images judged at a time; fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
 
+ATTACKING = 0x9E3779B1
+"""Added to a batch's seed for what an attack draws; an image's first redraw adds nothing, a second one twice this.
+
+Independent numbers for what one case draws: the sums differ in the low 32 bits, all that a CPU's generator takes.
+"""
+
+CHOOSING = ATTACKING + 1_000_003
+"""Added to a batch's seed where the strongest of several attacks is chosen, on draws that none of them has seen."""
+
+Adversarial = Callable[..., Tensor]
+"""An attack: of model, images and true labels, to adversarial images; told of the defence, also of it and a generator.
+
+:meta hide-value:
+"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are judged together: float N×C×H×W, their labels N, and the seed of all that is drawn for them."""
+
+    images: Tensor
+    labels: Tensor
+    seed: int
+
+    @classmethod
+    def of(cls, split: Split, number: int, seed: int, device: torch.device | str) -> "Batch":
+        """The ``number``-th ``BATCH_SIZE`` images of a split, with random numbers of their own."""
+        part = slice(number * BATCH_SIZE, (number + 1) * BATCH_SIZE)
+        return cls(to_float(split.images[part].to(device)), split.labels[part].to(device), seed + number)
+
+    def generator(self, purpose: int = 0) -> torch.Generator:
+        """A fresh generator for a purpose, such as ``ATTACKING``."""
+        return torch.Generator(self.images.device).manual_seed(self.seed + purpose)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -45,6 +77,11 @@ class Outcome:
     attacked: Tensor
     stuck: Tensor
 
+    @classmethod
+    def joined(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
+        """One outcome of the examples of several, in their order."""
+        return cls(*(torch.cat(values) for values in zip(*(vars(o).values() for o in outcomes), strict=True)))
+
 
 def judge(
     model: nn.Module,
@@ -52,7 +89,7 @@ def judge(
     transform: Transform | None,
     seed: int,
     cases: Iterable[str] = ("normal",),
-    attack: Callable[..., Tensor] | None = None,
+    attack: Adversarial | None = None,
     batches: Iterable[int] | None = None,
 ) -> dict[str, Outcome]:
     """Classify the images of ``split`` in each of ``cases``.
@@ -65,56 +102,53 @@ def judge(
         transform: the defence; None leaves images as they are.
         attack: called with the model, images and true labels, returns adversarial images. Needed in all but normal. In
             case "adaptive" it is called with the transform and a generator, too.
-
-    Raises:
-        ValueError: the network was trained on a full dataset and the split is of the embedded sample, whose MNIST test
-            images are training images of the full dataset.
     """
-    if split.source == "sample" and getattr(model, "trained_on", None) == "full":
-        raise ValueError(
-            "weights trained on the full data cannot be judged by the embedded sample; use the full test set"
-        )
-    cases = tuple(cases)
-    parts: dict[str, list[list[Tensor]]] = {case: [] for case in cases}
-    for batch in range(-(-len(split) // BATCH_SIZE)) if batches is None else batches:
-        for case, values in _judge_batch(model, split, transform, seed, cases, attack, batch).items():
-            parts[case].append(values)
-    return {case: Outcome(*(torch.cat(v) for v in zip(*rows, strict=True))) for case, rows in parts.items()}
+    cases, device = tuple(cases), next(model.parameters()).device
+    found = []
+    for number in all_batches(split) if batches is None else batches:
+        batch = Batch.of(split, number, seed, device)
+        found.append(measure(model, batch, cases, follow(model, batch, transform, cases, attack)))
+    return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 
-def _judge_batch(
+def all_batches(split: Split) -> range:
+    """The numbers of a split's batches."""
+    return range(-(-len(split) // BATCH_SIZE))
+
+
+def follow(
     model: nn.Module,
-    split: Split,
+    batch: Batch,
     transform: Transform | None,
-    seed: int,
-    cases: tuple[str, ...],
-    attack: Callable[..., Tensor] | None,
-    batch: int,
-) -> dict[str, list[Tensor]]:
-    device = next(model.parameters()).device
-    part = slice(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE)
-    clean, labels = to_float(split.images[part].to(device)), split.labels[part].to(device)
-    after: dict[tuple[str, ...], Tensor] = {(): clean}
-    paths = {case: (CASES | MORE_CASES)[case] for case in cases}
-    for path in sorted({steps[:i] for steps in paths.values() for i in range(1, len(steps) + 1)}, key=len):
-        before = after[path[:-1]]
-        # Independent numbers for what one case draws: its first redraw, what an attack draws, its second redraw. They
-        # differ in the low 32 bits, all that a CPU's generator takes.
-        stream = 1 if path[-1] == "attack knowing" else 2 * path[:-1].count("defend")
-        generator = torch.Generator(device).manual_seed(seed + batch + stream * 0x9E3779B1)
-        if path[-1] == "defend":
-            after[path] = before if transform is None else transform(before, generator)
+    cases: Iterable[str],
+    attack: Adversarial | None = None,
+) -> dict[tuple[str, ...], Tensor]:
+    """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
+    after: dict[tuple[str, ...], Tensor] = {(): batch.images}
+    paths = [(CASES | MORE_CASES)[case] for case in cases]
+    for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
+        before, step = after[path[:-1]], path[-1]
+        if step == "defend":
+            again = 2 * ATTACKING * path[:-1].count("defend")
+            after[path] = before if transform is None else transform(before, batch.generator(again))
         elif attack is None:
             raise ValueError("every case but normal needs an attack; got None")
         else:
-            told = (transform, generator) if path[-1] == "attack knowing" else ()
-            after[path] = attack(model, before, labels, *told)
-    return {case: _measure(model, path, after, labels) for case, path in paths.items()}
+            told = (transform, batch.generator(ATTACKING)) if step == "attack knowing" else ()
+            after[path] = attack(model, before, batch.labels, *told)
+    return after
 
 
-def _measure(
+def measure(
+    model: nn.Module, batch: Batch, cases: Iterable[str], after: Mapping[tuple[str, ...], Tensor]
+) -> dict[str, Outcome]:
+    """Classify what each case ends with; ``after`` is what ``follow`` returned."""
+    return {case: _outcome(model, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+
+
+def _outcome(
     model: nn.Module, path: tuple[str, ...], after: Mapping[tuple[str, ...], Tensor], labels: Tensor
-) -> list[Tensor]:
+) -> Outcome:
     final, clean = after[path], after[()]
     change = (final - clean).flatten(1)
     with torch.no_grad():
@@ -125,44 +159,10 @@ def _measure(
         attacked = (after[path[: i + 1]] - after[start]).flatten(1).abs().amax(1)
         stuck = _gradient(model, after[start]).flatten(1).eq(0).all(1)
     norms = ((change != 0).sum(1).float(), change.norm(dim=1), change.abs().amax(1))
-    return [value.cpu() for value in (correct, *norms, attacked, stuck)]
+    return Outcome(*(value.cpu() for value in (correct, *norms, attacked, stuck)))
 
 
 def _gradient(model: nn.Module, images: Tensor) -> Tensor:
     images = images.detach().requires_grad_()
     logits = model(images)
     return torch.autograd.grad(cross_entropy(logits, logits.argmax(1), reduction="sum"), images)[0]
-
-
-class Estimate(NamedTuple):
-    """A measured value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
-
-    def minus(self, other: "Estimate") -> "Estimate":
-        """The difference of two independent estimates (Newcombe, 1998, method 10, if both are Wilson's).
-
-        Accuracies on the same test images are not independent; their interval is then a little wider than needed.
-        """
-        value = self.value - other.value
-        low = value - math.hypot(self.value - self.low, other.high - other.value)
-        return Estimate(value, low, value + math.hypot(self.high - self.value, other.value - other.low))
-
-
-def wilson(correct: float, total: float) -> Estimate:
-    """An accuracy with Wilson's 95% score interval (Wilson, 1927)."""
-    if not 0 <= correct <= total or total < 1:
-        raise ValueError(f"an accuracy needs 0 <= correct <= total and total >= 1; got {correct} of {total}")
-    z = 1.959964
-    p, shrink = correct / total, 1 + z * z / total
-    centre = (p + z * z / (2 * total)) / shrink
-    half = z / shrink * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
-    # At 0 and at 1 the bound is the value itself, which rounding would miss by 1e-17.
-    return Estimate(p, 0.0 if correct == 0 else centre - half, 1.0 if correct == total else centre + half)

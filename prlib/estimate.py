@@ -2,26 +2,24 @@
 
 import os
 import time
-from typing import Any
 
 import torch
 from torch import nn
 
 from prlib.data import DATASETS
-from prlib.experiment import Experiment, Store, Training
+from prlib.experiment import Experiment, Training
+from prlib.fast import FastCNN
+from prlib.machine import one_thread
 from prlib.model import PaperCNN
 from prlib.profiles import Parameters
-from prlib.run import one_thread
-from prlib.train import PRECISIONS
+from prlib.snapshot import PRECISIONS
+from prlib.store import Store
 
 JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""
 
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
-
-_GRADIENTS = {"cw_l2": 500, "auto": 4000}
-"""Gradients an image, where the options do not say: CW stops before its 1,000 steps, AutoAttack is 2 × 100 × 20."""
 
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
@@ -33,8 +31,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         workers = min(len({e.training for e in missing}), os.cpu_count() or 1)
         epochs = _epochs_to_train(missing, parameters.store)
         precision = parameters.store.precision
-        disk = sum(_megabytes(t, len(found), precision) for t, found in epochs.items())
-        seconds = _seconds(missing, epochs)
+        seconds, disk = _seconds(missing, epochs), sum(_megabytes(t, len(e), precision) for t, e in epochs.items())
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
@@ -61,16 +58,10 @@ def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]]) ->
 
 def _images_judged(e: Experiment) -> float:
     """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
-    gradients = sum(_gradients(dict(a.options)) for a in e.attacks)
+    costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
+    attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + gradients * runs)
-
-
-def _gradients(options: dict[str, Any]) -> float:
-    if options["function"] in _GRADIENTS:
-        return _GRADIENTS[options["function"]]
-    each = options.get("draws", 1) * options.get("restarts", 1)
-    return each * (options.get("steps", 1) + JUDGING * options.get("queries", 0))
+    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs)
 
 
 def _shape(training: Training) -> tuple[int, int]:
@@ -79,7 +70,7 @@ def _shape(training: Training) -> tuple[int, int]:
 
 def _seconds_per_image(channels: int, size: int, n: int = 128) -> float:
     model, images, labels = (
-        PaperCNN(channels, size),
+        FastCNN(channels, size),
         torch.rand(n, channels, size, size),
         torch.zeros(n, dtype=torch.long),
     )

@@ -143,7 +143,7 @@ class PixelRedraw(nn.Module):
     def _place(self, images: Tensor, models: Tensor) -> Tensor:
         """Where each pixel stands in ``colours`` laid out flat: its model's row, and how many thresholds it exceeds."""
         place = models * len(self.ranges)
-        for edge in _rounded_down(self.thresholds, images.dtype).T:
+        for edge in rounded_down(self.thresholds, images.dtype).T:
             place = place + (images > _at(edge, models))
         return place
 
@@ -249,7 +249,8 @@ def _at(table: Tensor, index: Tensor) -> Tensor:
     return table.flatten().to(index.device).index_select(0, index.flatten()).view(index.shape)
 
 
-def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
+def rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Thresholds in a shorter format, such that comparing its numbers with them stays exact."""
     # x > t holds for x in a short format exactly when x > the largest number of that format not above t.
     short = values.to(dtype)
     return torch.where(short > values, short.nextafter(torch.full_like(short, -torch.inf)), short)

@@ -1,272 +1,262 @@
-"""Measuring: an experiment is loaded from the store, or trained, judged and stored."""
+"""Measuring: an experiment is loaded from the store, or trained, judged and stored.
 
-import ctypes
-import json
+An experiment's way through ``run``: the store is asked for its record (``Store.current``); its images are loaded
+(``_images``); its training is locked (``Store.lock``); the networks come one after the other, trained if they are not
+stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``_judge``: the steps
+of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
+(``_cell``), the cells a record, with its provenance (``_provenance``), and the store writes it (``Store.save``).
+"""
+
 import os
 import platform
-import resource
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
-from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from prlib.adaptive import strongest
-from prlib.cases import BATCH_SIZE, Outcome, judge
+from prlib.attacks.choice import strongest
+from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, follow, measure
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
-from prlib.experiment import (
-    WITH_TF32,
-    Cell,
-    Defence,
-    Experiment,
-    Record,
-    Store,
-    Training,
-    derive,
-    pack,
-    to_json,
-    unpack,
-)
-from prlib.model import PaperCNN
-from prlib.train import atomically, load_model, progress_bar, snapshot_path, stored_precision, train
+from prlib.experiment import Experiment, Training, derive, labelled
+from prlib.machine import check_device, device_name, git, one_thread, peak_megabytes, tf32_allowed
+from prlib.record import Cell, Provenance, Record, Seconds, pack, unpack
+from prlib.snapshot import Snapshot, load_model
+from prlib.store import Store
+from prlib.train import progress_bar, train
+
+Named = tuple[str, float | None]
+"""An attack's name and its ε, as in an experiment."""
 
 
-def run(
-    experiment: Experiment,
-    store: Store,
-    device: str = "cpu",
-    progress: str = "bar",
-    data_root: str | Path | None = None,
-    tf32: bool = False,
-) -> Record:
-    """Load the experiment's record, or measure it: train (or load the weights), judge, store.
+@dataclass(frozen=True)
+class Context:
+    """Where and how experiments are measured.
 
-    Runs on one thread, since float32 sums depend on the number. A stale record is measured again. ``tf32`` lets a GPU
-    multiply with 10 bits of precision; the record says so.
+    Args:
+        device: "cpu", "cuda" or "cuda:0", ….
+        progress: "bar", "lines" (for logs) or "none".
+        data: the folder of the full datasets; None is the usual one.
+        tf32: lets a GPU multiply with 10 bits of precision; the record says so.
 
     Raises:
-        ValueError, OSError: the device, the data or the store cannot be used; raised before any compute.
+        ValueError: a value that is not allowed on this machine.
+    """
+
+    store: Store
+    device: str = "cpu"
+    progress: str = "bar"
+    data: str | Path | None = None
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        if self.tf32 and self.device == "cpu":
+            raise ValueError("tf32 needs a GPU; got device 'cpu'")
+        if self.data == "sample":
+            raise ValueError(
+                'data must be a folder with full data, not "sample"; the experiment says where images come from'
+            )
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """One thread inside, since float32 sums depend on the number, and the precision asked for."""
+        with ExitStack() as stack:
+            stack.enter_context(one_thread())
+            stack.enter_context(tf32_allowed(self.tf32))
+            yield
+
+
+def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
+    """Load the experiment's record, or measure it: train (or load the weights), judge, store.
+
+    A stale record is measured again, and with ``anew`` every record, which stays until its successor is written.
+
+    Raises:
+        ValueError, OSError: the data or the store cannot be used; raised before any compute.
         OutOfTime: there is a time limit (``prlib.deadline``), and it ends before the experiment would.
     """
-    stored = store.load(experiment)
-    if stored and not stored.stale:
+    store = context.store
+    if not anew and (stored := store.current(experiment)):
         return stored
-    check_device(device)
-    if tf32 and device == "cpu":
-        raise ValueError("tf32 needs a GPU; got device 'cpu'")
+    for attack in experiment.attacks:
+        attack.kind.check_installed()
     store.check_writable()
-    train_split, test_split = _splits(experiment, data_root)
-    with one_thread(), _tf32(tf32), _networks(store, experiment.training, experiment.epochs, tf32) as weights:
-        if stored is None and (stored := store.load(experiment)):
+    training, testing = _images(experiment, context)
+    with context.computing(), store.lock(experiment.training, context.tf32):
+        if not anew and (stored := store.current(experiment)):
             return stored  # another process was faster
-        surrogate = _surrogate(experiment, store, train_split, device, progress, tf32)
-        record = _measure(experiment, train_split, test_split, surrogate, weights, device, progress, store.precision)
-        with atomically(store.record_path(experiment)) as partial:
-            partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
+        record = _measure(experiment, training, testing, context)
+        store.save(record)
     return record
 
 
-def forget(
-    experiments: Sequence[Experiment], store: Store, device: str = "cpu", data_root: str | Path | None = None
-) -> None:
-    """Delete the experiments' records and weights, so that they are measured anew, if that can be done at all.
+def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> None:
+    """Check that what is not measured yet can be; with ``anew`` train all networks behind the experiments again.
+
+    The new networks take the places of the old ones when they are complete, so that nothing is lost before.
 
     Raises:
-        ValueError, OSError: as ``run``, and then nothing has been deleted.
+        ValueError, OSError: as ``run``, and then nothing has been computed or changed.
     """
-    check_device(device)
-    for experiment in {e.training.dataset: e for e in experiments}.values():
-        _splits(experiment, data_root)
-    store.forget(experiments)
+    todo = [e for e in experiments if anew or not context.store.is_current(e)]
+    if todo:
+        context.store.check_writable()
+    for experiment in {(e.training.dataset, e.training.source, e.training.n_train, e.n_test): e for e in todo}.values():
+        _images(experiment, context)
+    if anew:
+        _train_anew(todo, context)
 
 
-def verify(
-    record: Record, store: Store, n: int, data_root: str | Path | None = None, progress: str = "none"
-) -> tuple[int, int]:
+def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     """Judge the stored weights again on the first n images (whole batches); returns (agreeing, judged) examples.
 
-    Epochs whose weights are not in the store are left out.
+    Epochs whose weights are not in the store are left out. Nothing is written.
 
     Raises:
         FileNotFoundError: no weights are in the store, or none of the network that a transfer attack is made on.
     """
-    experiment = record.experiment
-    train_split, split = _splits(experiment, data_root)
+    experiment, store = record.experiment, context.store
+    split = _images(experiment, context)[1]
     snapshots = store.judgeable(record)
     if not snapshots:
         folders = " and ".join(str(store.weights(training, record.tf32)) for training in experiment.networks)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not all in the store: {folders}")
     cells = [cell for cell in record.cells if cell.epoch in snapshots]
-    batches = range(-(-min(n, len(split)) // BATCH_SIZE))
-    networks = ((epoch, load_model(path)) for epoch, path in snapshots.items())
+    networks = ((epoch, load_model(path, context.device)) for epoch, path in snapshots.items())
+    surrogate = None
+    if other := experiment.surrogate:
+        surrogate = load_model(store.snapshot(other, max(experiment.epochs), record.tf32), context.device)
     agreeing = judged = 0
-    with one_thread():
-        surrogate = _surrogate(experiment, store, train_split, tf32=record.tf32)
-        again_all = _judge_all(experiment, networks, split, surrogate, progress=progress, batches=batches)
-        for before, again in zip(cells, again_all, strict=True):
+    with context.computing():
+        batches = all_batches(split.take(min(n, len(split))))
+        for before, again in zip(cells, _cells(experiment, networks, split, surrogate, context, batches), strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
 
 
-def check_device(device: str) -> None:
-    """Raise a ValueError unless torch can compute on the device."""
-    available = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cuda"] * torch.cuda.is_available()
-    if device not in available:
-        raise ValueError(f"device must be one of {', '.join(available)} on this machine; got {device!r}")
-
-
-def _splits(experiment: Experiment, data_root: str | Path | None) -> tuple[Split, Split]:
+def _images(experiment: Experiment, context: Context) -> tuple[Split, Split]:
     training = experiment.training
-    if data_root == "sample":
-        raise ValueError(
-            'data_root must be a folder with full data, not "sample"; the experiment says where images come from'
-        )
-    root = "sample" if training.source == "sample" else data_root
+    root = "sample" if training.source == "sample" else context.data
     train_split = load(training.dataset, "train", root).take(training.n_train, seed=derive(training.seed, "images"))
     return train_split, load(training.dataset, "test", root).take(experiment.n_test)
 
 
-@contextmanager
-def _networks(store: Store, training: Training, epochs: Sequence[int], tf32: bool) -> Iterator[Path]:
-    """The folder of a training's networks, this process's own inside, with those that only the store beside has."""
-    folder = store.weights(training, tf32)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock", is_singleton=True):
-        for epoch, source in store.snapshots(training, epochs, tf32).items():
-            if source != (target := snapshot_path(folder, epoch)):
-                with atomically(target) as partial:
-                    shutil.copyfile(source, partial)
-        yield folder
+def _networks(
+    training: Training, epochs: Iterable[int], split: Split, context: Context, folder: Path | None = None
+) -> Iterator[tuple[int, nn.Module]]:
+    """A training's networks with their epochs, in ascending order, trained if they are not in the store (or folder)."""
+    with context.store.lock(training, context.tf32) as usual:
+        if folder is None:
+            context.store.gather(training, epochs, context.tf32)
+        preparation, seed = training.defence.preparation(context.device), derive(training.seed, "training")
+        where = (folder or usual, context.device, context.progress)
+        how = (training.recipe, preparation, epochs, seed)
+        yield from train(split, *how, *where, training.name, context.store.precision)
 
 
-def _surrogate(
-    experiment: Experiment,
-    store: Store,
-    split: Split,
-    device: str = "cpu",
-    progress: str = "none",
-    tf32: bool = False,
-) -> PaperCNN | None:
-    """The network that transfer attacks are made on: trained as the experiment's, but with no defence."""
-    if (training := experiment.surrogate) is None:
-        return None
-    last, seed = max(experiment.epochs), derive(training.seed, "training")
-    with _networks(store, training, [last], tf32) as folder:
-        ((_, network),) = train(split, training.recipe, None, [last], seed, folder, device, progress, store.precision)
-    return network
+def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
+    """Train the networks behind the experiments in a folder beside the old ones, then replace those."""
+    wanted: dict[Training, tuple[Experiment, set[int]]] = {}
+    for experiment in experiments:
+        for training, epochs in experiment.networks.items():
+            wanted.setdefault(training, (experiment, set()))[1].update(epochs)
+    for training, (judged, all_epochs) in wanted.items():
+        split = _images(judged, context)[0]
+        with context.computing(), context.store.lock(training, context.tf32) as folder:
+            fresh = folder / "anew"  # an interrupted training goes on there
+            for _ in _networks(training, all_epochs, split, context, fresh):
+                pass
+            for path in sorted(fresh.iterdir()):
+                path.replace(folder / path.name)
+            fresh.rmdir()
 
 
-def _measure(
-    experiment: Experiment,
-    train_split: Split,
-    test_split: Split,
-    surrogate: PaperCNN | None,
-    weights: Path,
-    device: str,
-    progress: str,
-    precision: str,
-) -> Record:
+def _measure(experiment: Experiment, train_split: Split, test_split: Split, context: Context) -> Record:
     started = time.monotonic()
-    training = experiment.training
-    networks = train(
-        train_split,
-        training.recipe,
-        _built(training.defence, device),
-        experiment.epochs,
-        derive(training.seed, "training"),
-        weights,
-        device,
-        progress,
-        precision,
-    )
-    cells = tuple(_judge_all(experiment, networks, test_split, surrogate, device, progress))
-    trained = load_model(snapshot_path(weights, max(experiment.epochs))).seconds
-    details = {
-        "seconds": {"training": trained, "total": round(time.monotonic() - started, 1)},
-        "peak_megabytes": _peak_megabytes(),
-        "digests": {split.split: split.digest for split in (train_split, test_split)},
-    }
-    if "float16" in {stored_precision(snapshot_path(weights, epoch)) for epoch in experiment.epochs}:
-        details["snapshots"] = "float16"
-    return Record(experiment, cells, _provenance(device) | details)
+    surrogate = None
+    if other := experiment.surrogate:
+        ((_, surrogate),) = _networks(other, [max(experiment.epochs)], train_split, context)
+    networks = _networks(experiment.training, experiment.epochs, train_split, context)
+    cells = tuple(_cells(experiment, networks, test_split, surrogate, context, all_batches(test_split)))
+    last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
+    seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(time.monotonic() - started, 1)}
+    provenance = _provenance(context, seconds, {split.split: split.digest for split in (train_split, test_split)})
+    judged = context.store.snapshots(experiment.training, experiment.epochs, context.tf32)
+    if "float16" in {Snapshot.read(path).precision for path in judged.values()}:
+        provenance["snapshots"] = "float16"
+    return Record(experiment, cells, provenance)
 
 
-def _built(defence: Defence, device: str) -> Any:
-    transform = defence.build()
-    return transform.to(device) if isinstance(transform, torch.nn.Module) else transform
-
-
-def _judge_all(
+def _cells(
     experiment: Experiment,
-    networks: Iterable[tuple[int, PaperCNN]],
+    networks: Iterable[tuple[int, nn.Module]],
     split: Split,
-    surrogate: PaperCNN | None,
-    device: str = "cpu",
-    progress: str = "none",
-    batches: Iterable[int] | None = None,
+    surrogate: nn.Module | None,
+    context: Context,
+    batches: Sequence[int],
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
-    defences = [(defence.name, _built(defence, device)) for defence in experiment.tested_with]
     cases = experiment.cases or ("normal",)
-    batches = range(-(-len(split) // BATCH_SIZE)) if batches is None else batches
-    for epoch, model in networks:
+    attacks: dict[Named, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
+    defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
+    for epoch, network in networks:
         for tested_with, transform in defences:
             seed = derive(experiment.training.seed, "test", epoch, tested_with)
-            for name, attack in _attacks(experiment, surrogate):
-                what = f"{name}, epoch {epoch}"
-                shown = in_time(progress_bar(progress if name else "none", iterable=batches, desc=what, unit="batch"))
-                for case, outcome in judge(model, split, transform, seed, cases, attack, shown).items():
-                    yield _cell(epoch, tested_with, case, name, outcome)
+            found: dict[tuple[Named, str], list[Outcome]] = {}
+            kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
+            with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
+                for number in in_time(batches):
+                    batch = Batch.of(split, number, seed, context.device)
+                    for key, outcome in _judge(network, batch, transform, cases, attacks, bar, epoch).items():
+                        found.setdefault(key, []).append(outcome)
+            for (attack, case), outcomes in found.items():
+                yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes))
 
 
-def _attacks(experiment: Experiment, surrogate: PaperCNN | None) -> Sequence[tuple[str, Callable[..., Tensor] | None]]:
-    """The experiment's attacks with their names; one that is none, for clean images."""
-    attacks = [(attack.name, attack.build(surrogate)) for attack in experiment.attacks]
-    if experiment.cases == ("adaptive",):
-        return _with_strongest(attacks)
-    return attacks if attacks else [("", None)]
+def _judge(
+    network: nn.Module,
+    batch: Batch,
+    transform: Transform | None,
+    cases: tuple[str, ...],
+    attacks: Mapping[Named, Adversarial],
+    bar: tqdm,
+    epoch: int,
+) -> dict[tuple[Named, str], Outcome]:
+    """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
+    after: dict[Named, dict[tuple[str, ...], Tensor]] = {}
+    if not attacks:
+        after["", None] = follow(network, batch, transform, cases)
+    for named, attack in attacks.items():
+        bar.set_description(f"{labelled(*named)}, epoch {epoch}", refresh=bar.n < len(attacks))
+        after[named] = follow(network, batch, transform, cases, attack)
+        bar.update()
+    if cases == ("adaptive",):
+        candidates = [batch.images, *(images["attack knowing",] for images in after.values())]
+        generator = batch.generator(CHOOSING)
+        chosen = strongest(network, candidates, batch.labels, defence=transform, generator=generator)
+        _, epsilon = next(iter(attacks))
+        after["strongest", epsilon] = follow(network, batch, transform, cases, lambda *_: chosen)
+    return {
+        (named, case): outcome
+        for named, images in after.items()
+        for case, outcome in measure(network, batch, cases, images).items()
+    }
 
 
-def _with_strongest(attacks: Sequence[tuple[str, Callable[..., Tensor]]]) -> list[tuple[str, Callable[..., Tensor]]]:
-    """Adaptive attacks, and "strongest", which chooses for each image among all their results: it must come last."""
-    found: list[list[Tensor]] = [[] for _ in attacks]  # by attack and batch
-
-    def noting(attack: Callable[..., Tensor], results: list[Tensor]) -> Callable[..., Tensor]:
-        def noted(*arguments: Any) -> Tensor:
-            results.append(attack(*arguments))
-            return results[-1]
-
-        return noted
-
-    def choose(
-        model: PaperCNN, images: Tensor, labels: Tensor, defence: Transform | None, generator: torch.Generator
-    ) -> Tensor:
-        candidates = [images, *(results.pop(0) for results in found)]
-        generator.manual_seed(generator.initial_seed() + 1_000_003)  # not the draws that the attacks have seen
-        return strongest(model, candidates, labels, defence=defence, generator=generator)
-
-    noted = [(name, noting(attack, results)) for (name, attack), results in zip(attacks, found, strict=True)]
-    _, at, epsilon = attacks[0][0].partition("@")
-    return [*noted, (f"strongest{at}{epsilon}", choose)]
-
-
-def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome) -> Cell:
+def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outcome) -> Cell:
     return Cell(
         epoch=epoch,
         tested_with=tested_with,
         case=case,
-        attack=attack,
+        attack=attack[0],
         correct=int(outcome.correct.sum()),
         total=len(outcome.correct),
         success=pack(outcome.correct),
@@ -275,79 +265,26 @@ def _cell(epoch: int, tested_with: str, case: str, attack: str, outcome: Outcome
         linf=float(outcome.linf.mean()),
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
+        epsilon=attack[1],
     )
 
 
-def _provenance(device: str) -> dict[str, Any]:
+def _provenance(context: Context, seconds: Seconds, digests: dict[str, str]) -> Provenance:
     bundled = Path(__file__).parents[1] / "COMMIT"  # code that was sent without its repository says what it is
-    status = None if bundled.exists() else _git("status", "--porcelain", "--", "prlib", "pyproject.toml")
+    status = None if bundled.exists() else git("status", "--porcelain", "--", "prlib", "pyproject.toml")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in ("prlib", "torch", "numpy")}
     return {
-        "commit": bundled.read_text().strip() if bundled.exists() else _git("rev-parse", "HEAD"),
+        "commit": bundled.read_text().strip() if bundled.exists() else git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("prlib", "torch", "numpy")},
+        "versions": versions,
         "machine": {
-            "device": device_name(device) + (WITH_TF32 if device != "cpu" and torch.backends.cudnn.allow_tf32 else ""),
+            "device": device_name(context.device),
             "cores": os.cpu_count(),
             "system": platform.platform(terse=True),
         },
+        "tf32": context.tf32,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "peak_megabytes": peak_megabytes(),
+        "digests": digests,
     }
-
-
-def _peak_megabytes() -> int:
-    """The most memory that the process has held so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says on Linux begins with the parent's memory
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) >> 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None  # installed without its repository
-
-
-def device_name(device: str) -> str:
-    """What the machine calls its processor, or the GPU."""
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _keep_freed_memory() -> None:
-    # glibc returns large blocks to the system at once; getting them back takes about a tenth of a training.
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        getattr(libc, "mallopt", lambda *_: None)(parameter, 1 << 30)
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside, as experiments do; afterwards on as many as before."""
-    _keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

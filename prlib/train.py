@@ -2,37 +2,38 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prlib.attacks import Adversary
-from prlib.data import DATASETS, Split, Transform, to_float, vouched_for
+from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
-from prlib.model import PaperCNN
+from prlib.fast import FastCNN
+from prlib.snapshot import PRECISIONS, Snapshot, load_model, save_tensors, snapshot_path
 
 CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
 
+Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tensor]
+"""What training does to each batch: (model, images, labels, generator, epoch) to the images that are learned from.
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
-"""In which numbers snapshots can be written; a training computes, and is interrupted and resumed, in float32."""
+``epoch`` is how many epochs of the training have passed with this batch, more than 0.
+"""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained: what the released code does where the paper is silent (``shared`` by all defences).
+    """How the network is trained: what the released code does where the paper is silent.
 
-    ``init`` and ``label_smoothing`` differ between the released MNIST and CIFAR-10 scripts. Smoothing s makes the
-    target of the true class 1 - s + s/10 and of each other class s/10.
+    Defaults are the released MNIST script's; ``init`` and ``label_smoothing`` are others in the CIFAR-10 script, and a
+    variant of a defence may have a recipe of its own (``prlib/profiles/protocol.yaml``). Smoothing s makes the target
+    of the true class 1 - s + s/10 and of each other class s/10.
     """
 
     init: str = "normal"
@@ -41,30 +42,41 @@ class Recipe:
     learning_rate: float = 1e-3
 
 
+def transformed(transform: Transform | None) -> Preparation:
+    """The images behind a preprocessor, afresh for every batch; None leaves them as they are."""
+
+    def prepare(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, epoch: float) -> Tensor:
+        return images if transform is None else transform(images, generator)
+
+    return prepare
+
+
 def train(
     split: Split,
     recipe: Recipe,
-    transform: Transform | Adversary | None,
+    prepare: Preparation,
     epochs: Iterable[int],
     seed: int,
     directory: Path,
     device: str = "cpu",
     progress: str = "bar",
+    name: str = "",
     precision: str = "float32",
-) -> Iterator[tuple[int, PaperCNN]]:
+) -> Iterator[tuple[int, FastCNN]]:
     """Train on ``split`` and yield (epoch, network in eval mode) at each of ``epochs``, in ascending order.
 
     Snapshots are kept in ``directory`` and loaded if they are there; a checkpoint beside them makes an interrupted
     training go on from the last one and end with the very same weights (same kind of CPU, same number of threads).
 
     Args:
-        transform: applied to every batch afresh; None trains on the images as they are.
+        prepare: what is done to every batch: ``transformed``, or an adversary's attack.
         epochs: at least 1 each; 50, 500 and 1000 are snapshots of one training.
         seed: of initial weights, order of the images and all redraws.
         device: where the data, the network and the random numbers live.
         progress: "bar", "lines" (for logs) or "none".
-        precision: of the snapshots that are written, one of ``PRECISIONS``; what is yielded has been read back from
-            them.
+        name: of the training, said by its snapshots and the bar.
+        precision: of the snapshots that are written, a key of ``prlib.snapshot.PRECISIONS``; what is yielded has been
+            read back from them.
 
     Raises:
         OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
@@ -75,51 +87,23 @@ def train(
     run = None
     images = wanted[-1] * len(split)
     # The delay: what is only loaded shows no bar.
-    with progress_bar(progress, desc=directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
+    with progress_bar(progress, desc=name or directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
         for epoch in wanted:
-            snapshot = snapshot_path(directory, epoch)
-            if not snapshot.exists():
+            path = snapshot_path(directory, epoch)
+            if not path.exists():
                 if run is None:
-                    run = _Run(split, recipe, transform, seed, directory, device, epoch)
+                    run = _Run(split, recipe, prepare, seed, directory, device, epoch)
                     bar.update(run.epoch * len(split))
                 run.advance(epoch, bar)
-                meta = {"source": split.source, "dataset": split.name, "seconds": f"{run.seconds:.1f}"}
-                dtype = PRECISIONS[precision]
-                save_tensors({name: value.to(dtype) for name, value in run.model.state_dict().items()}, snapshot, meta)
-            yield epoch, load_model(snapshot, device)
-
-
-def snapshot_path(directory: Path, epoch: int) -> Path:
-    """Where the network is after so many epochs."""
-    return directory / f"epoch-{epoch:04d}.safetensors"
+                snapshot = Snapshot(path, split.name, split.source, run.seconds, name, epoch)
+                weights = {key: value.to(PRECISIONS[precision]) for key, value in run.model.state_dict().items()}
+                save_tensors(weights, path, snapshot.metadata)
+            yield epoch, load_model(path, device)
 
 
 def checkpoint_path(directory: Path) -> Path:
     """Where an interrupted training goes on from."""
     return directory / "checkpoint.safetensors"
-
-
-def load_model(path: Path, device: str = "cpu") -> PaperCNN:
-    """Read a snapshot of a network; returned in eval mode, knowing what it was trained on and how long."""
-    meta = read_metadata(path)
-    dataset = DATASETS[meta["dataset"]]
-    model = PaperCNN(dataset.channels, dataset.size)
-    model.load_state_dict(load_file(path))
-    model.trained_on, model.seconds = meta["source"], float(meta["seconds"])
-    return model.to(device).eval()
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What a snapshot says of itself: what it was trained on, and how long."""
-    with safe_open(path, "pt") as file:
-        return file.metadata()
-
-
-def stored_precision(path: Path) -> str:
-    """In which numbers a snapshot is written, one of ``PRECISIONS``."""
-    with safe_open(path, "pt") as file:
-        dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118, it is no mapping
-    return next(name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
 
 
 class _Run:
@@ -129,16 +113,16 @@ class _Run:
         self,
         split: Split,
         recipe: Recipe,
-        transform: Transform | Adversary | None,
+        prepare: Preparation,
         seed: int,
         directory: Path,
         device: str,
         first: int,
     ) -> None:
-        self.recipe, self.transform, self.device = recipe, transform, device
+        self.recipe, self.prepare, self.device = recipe, prepare, device
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
-        self.model = PaperCNN(channels, size, recipe.init, seed).to(device)
+        self.model = FastCNN(channels, size, recipe.init, seed).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.epoch, self.seconds = 0, 0.0
@@ -169,16 +153,12 @@ class _Run:
         order = torch.randperm(n, generator=self.generator, device=self.device)
         total = torch.zeros((), device=self.device)
         for start in range(0, n, size):
+            check_time()
             # The last batch is filled up with images taken again (CleverHans' batch_indices).
             batch = order[min(start, n - size) :][:size]
-            check_time()
-            images = to_float(self.images[batch])
-            if isinstance(self.transform, Adversary):
-                now = self.epoch + min(1.0, (start + size) / n)
-                images = self.transform(self.model, images, self.labels[batch], self.generator, now)
-            elif self.transform is not None:
-                images = self.transform(images, self.generator)
-            total += self.step(images, self.labels[batch])
+            labels, now = self.labels[batch], self.epoch + min(1.0, (start + size) / n)
+            images = self.prepare(self.model, to_float(self.images[batch]), labels, self.generator, now)
+            total += self.step(images, labels)
             bar.update(min(size, n - start))
         return total
 
@@ -243,21 +223,3 @@ class _Lines:
 
     def flush(self) -> None:
         self.stream.flush()
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to that becomes ``path`` only once the block has ended, so that no file is half-written.
-
-    One process at a time may write to ``path``; what a killed one leaves is overwritten by the next.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    partial.replace(path)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    with atomically(path) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, meta)

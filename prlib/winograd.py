@@ -20,16 +20,21 @@ LARGEST = len(POINTS) + 1
 """Side of the largest image; with more points rounding errors grow fast."""
 
 
-def convolve(images: Tensor, weight: Tensor) -> Tensor:
+def kernels(weight: Tensor, side: int) -> Tensor:
+    """What ``convolve`` multiplies images of side×side pixels by: M×C×C' of a weight C'×C×taps×taps (``nn.Conv2d``)."""
+    taps = weight.shape[-1]
+    _, filters, _ = _transforms(side, taps, weight.dtype)
+    return (filters @ weight.permute(2, 3, 1, 0).reshape(taps * taps, -1)).view(-1, *weight.shape[1::-1])
+
+
+def convolve(images: Tensor, kernels: Tensor, taps: int) -> Tensor:
     """``conv2d`` at stride 1 without padding, on images whose pixels come first: side²×N×C to side'²×N×C'.
 
     Args:
-        weight: C'×C×taps×taps, as of ``nn.Conv2d``; side' = side - taps + 1.
+        kernels: of a weight with so many ``taps``, for images of this side; side' = side - taps + 1.
     """
-    taps = weight.shape[-1]
-    gather, filters, spread = _transforms(math.isqrt(len(images)), taps, images.dtype)
+    gather, _, spread = _transforms(math.isqrt(len(images)), taps, images.dtype)
     seen = (spread @ images.flatten(1)).unflatten(1, images.shape[1:])
-    kernels = (filters @ weight.permute(2, 3, 1, 0).reshape(taps * taps, -1)).view(-1, *weight.shape[1::-1])
     return (gather @ torch.bmm(seen, kernels).flatten(1)).unflatten(1, (images.shape[1], -1))
 
 

@@ -17,7 +17,8 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from prlib.experiment import read_record, to_json
+from prlib.experiment import to_json
+from prlib.record import read_record
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]

@@ -8,8 +8,19 @@ import torch
 from scipy import stats
 from torch import nn
 
-from prlib.adaptive import Staircase, auto, crossing, eot_pgd, guaranteed, soft_mean, square, strongest, transfer
-from prlib.attacks import LOSSES, robust_probability
+from prlib.attacks import (
+    Staircase,
+    auto,
+    crossing,
+    eot_pgd,
+    guaranteed,
+    robust_probability,
+    soft_mean,
+    square,
+    strongest,
+    transfer,
+)
+from prlib.attacks.base import LOSSES
 from prlib.cases import judge
 from prlib.data import load
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
@@ -213,7 +224,7 @@ def test_the_soft_mean_is_the_perceptrons_expectation_and_has_a_gradient(redraw)
 
 def test_redrawn_values_in_a_cell_are_uniform_in_their_colour():
     """A chi-squared test at 1e-6 of the distribution that the total variations are computed from."""
-    from prlib.adaptive import _odds
+    from prlib.attacks.staircase import _odds
 
     n, odds = 500_000, _odds(ONE.ranges, 2)
     assert torch.allclose(odds.sum(1), torch.ones(3, dtype=torch.double))
@@ -239,7 +250,9 @@ KNOWING = {
     "crossing": partial(crossing, steps=5),
     "square": partial(square, queries=300),
     "auto": auto,
-    "transfer": partial(transfer, surrogate=TwoPixels(), step_size=0.05, steps=10),
+    "transfer": lambda *arguments, defence, surrogate=None, **options: transfer(
+        *arguments, surrogate=surrogate or TwoPixels(), step_size=0.05, steps=10, **options
+    ),
 }
 knowing = pytest.mark.parametrize("name", KNOWING)
 

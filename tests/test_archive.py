@@ -17,12 +17,17 @@ from safetensors.torch import load, save
 from prlib import tar
 from prlib.__main__ import main
 from prlib.archive import check_record, merge, pack
-from prlib.experiment import Experiment, Store, Training, parse_record, to_json
+from prlib.experiment import Experiment, Training, to_json
 from prlib.profiles import default_attack, default_defence, default_recipe
-from prlib.run import run, verify
+from prlib.run import Context, run, verify
+from prlib.store import Store
 from prlib.tar import Member
 
 torch.set_num_threads(1)
+
+
+def quiet(store):
+    return Context(store, progress="none")
 
 
 def tiny(epochs=(1, 2), attacks=()):
@@ -38,7 +43,7 @@ EXPERIMENTS = [tiny(), tiny((2,), ["fgsm"])]
 def store(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("here") / "sample")
     for experiment in EXPERIMENTS:
-        run(experiment, store, progress="none")
+        run(experiment, quiet(store))
     return store
 
 
@@ -58,7 +63,7 @@ def test_what_is_packed_arrives_and_a_second_time_changes_nothing(store, packed,
     arrived = contents(tmp_path)
     expected = {f"sample/{path}": content for path, content in contents(store.root).items() if "checkpoint" not in path}
     assert (root, new, there) == (tmp_path / "sample", 4, 0) and arrived == expected
-    assert verify(run(tiny(), Store(root), progress="none"), Store(root), 21) == (42, 42)
+    assert verify(run(tiny(), quiet(Store(root))), quiet(Store(root)), 21) == (42, 42)
     assert merge([packed], tmp_path)[1:] == (0, 4) and contents(tmp_path) == arrived
 
 
@@ -91,8 +96,8 @@ def test_an_unfinished_training_brings_its_checkpoint_and_goes_on_elsewhere(stor
     names = [member.name for member in tar.read(archive)]
     assert f"sample/weights/{longer.training.name}/checkpoint.safetensors" in names
     root, *_ = merge([archive], tmp_path / "there")
-    whole = run(longer, Store(tmp_path / "whole"), progress="none")
-    assert run(longer, Store(root), progress="none").cells == whole.cells
+    whole = run(longer, quiet(Store(tmp_path / "whole")))
+    assert run(longer, quiet(Store(root))).cells == whole.cells
 
 
 def with_sums(members: list[Member]) -> list[Member]:
@@ -170,22 +175,30 @@ TAMPERED = {
     "a file twice": (lambda members: with_sums([*members, members[0]]), "each once"),
     "two stores": (moved("paper/records/x.json"), "one store"),
     "another store": (elsewhere, "one store among sample, published, tenth, paper, custom; got elsewhere"),
-    "an edited count": (edit_record(flip), "do not follow from its 21 bits"),
-    "bits that are no examples": (edit_record(fill), "do not follow from its 21 bits"),
-    "too few bits": (edit_record(shorten), "do not follow from its 21 bits"),
-    "bits that are none": (edit_record(spoil), "do not follow from its 21 bits"),
-    "a cell too few": (edit_record(lambda data: data["cells"].pop() and None), "cells for what its experiment asks"),
-    "a cell twice": (edit_record(lambda data: data["cells"].append(data["cells"][0])), "cells for what"),
+    "an edited count": (edit_record(flip), "bits are set"),
+    "bits that are no examples": (edit_record(fill), "does not hold 21 bits"),
+    "too few bits": (edit_record(shorten), "does not hold 21 bits"),
+    "bits that are none": (edit_record(spoil), "non-hexadecimal"),
+    "a cell too few": (edit_record(lambda data: data["cells"].pop() and None), "cells are not those of its"),
+    "a cell twice": (edit_record(lambda data: data["cells"].append(data["cells"][0])), "cells are not those of its"),
     "an older version": (edit_record(lambda data: data.update(results=1)), "must have schema 1 and results"),
     "another schema": (edit_record(lambda data: data.update(schema=0)), "must have schema 1"),
     "another experiment": (
         edit_record(lambda data: data["experiment"]["training"].update(seed=7)),
-        "must be called mnist-sample130-none-s7-e2-clean",
+        "its content is mnist-sample130-none-s7-e2-clean",
     ),
     "no record": (edit_record(lambda data: {"hello": 1}), "not a record"),
     "no network": (edit_network(lambda content: b"?" * 100), "not a safetensors file"),
     "half a network": (edit_network(lambda content: content[: len(content) // 2]), "not a safetensors file"),
     "another network": (edit_network(reshaped), "not a network of this library"),
+    "another epoch's": (
+        moved(f"sample/weights/{tiny().training.name}/epoch-0007.safetensors", ".safetensors"),
+        "says that it is the network of mnist-.* after 1 epochs",
+    ),
+    "another training's": (
+        moved("sample/weights/mnist-x/epoch-0001.safetensors", ".safetensors"),
+        "says that it is the network of mnist-.* after 1 epochs",
+    ),
     "another dataset's": (moved("sample/weights/cifar10-x/epoch-0001.safetensors", ".safetensors"), "not a network"),
 }  # fmt: skip
 
@@ -267,12 +280,13 @@ def test_all_committed_records_would_be_taken():
     paths = sorted(ROOT.glob("results/*/records/*.json"))
     assert len(paths) > 100
     for path in paths:
-        check_record(parse_record(path.read_bytes(), path), path)
+        check_record(path.read_bytes(), path)
 
 
 def test_a_record_is_what_it_says_of_itself(store):
-    record = run(EXPERIMENTS[1], store, progress="none")
-    check_record(record, store.record_path(record.experiment))
+    record = run(EXPERIMENTS[1], quiet(store))
+    path = store.record_path(record.experiment)
+    check_record(json.dumps(to_json(record)).encode(), path)
     wrong = replace(record, cells=(replace(record.cells[0], attack="bim"),))
-    with pytest.raises(ValueError, match="cells for what"):
-        check_record(parse_record(json.dumps(to_json(wrong)), Path("x")), store.record_path(record.experiment))
+    with pytest.raises(ValueError, match="cells are not those of its"):
+        check_record(json.dumps(to_json(wrong)).encode(), path)

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from conftest import CHAPTERS, ROOT, TINY
 
-from prlib.profiles import Parameters
+from prlib.pages.records import parameters_cell, start
+from prlib.profiles import PROFILES, Parameters
+from prlib.profiles.suites import read_profile, read_suites
 
 
 def notebook(folder, name):
@@ -41,11 +43,13 @@ def test_parameters_are_flat_commented_literals_and_checked_next(name):
     assert "parameters" in code[0].metadata.tags
     tree = ast.parse(code[0].source)
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body}
-    known = ["profile", "datasets", "seeds", "device", "epochs", "n_train", "n_test", "epsilon", "recompute"]
+    known = ["profile", "datasets", "seeds", "epochs", "n_train", "n_test", "epsilon", "device", "recompute"]
     assert list(values) == (known[:1] if name == "index" else known)  # the front page shows the published records
-    assert set(known) == {field.name for field in fields(Parameters)}
+    assert known == [field.name for field in fields(Parameters)]
+    assert Parameters(**values) == Parameters("published")
+    assert code[0].source == parameters_cell(name)
     assert all("  # " in line for line in code[0].source.splitlines())
-    assert "report.start(globals())" in code[1].source
+    assert "pages.start(globals())" in code[1].source
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -71,6 +75,22 @@ def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch
             ROOT / "book" / "question1.ipynb", tmp_path / "out.ipynb", parameters=TINY | given, progress_bar=False
         )
     assert not (tmp_path / "results").exists()
+
+
+def test_a_chapter_starts_again_in_the_same_kernel_and_what_papermill_sets_is_still_checked():
+    notebook = {"profile": "sample", "epsilon": 0.1, "In": ["", "profile = 'sample'", "# Parameters\nepsilon = 0.1\n"]}
+    left = {"records": [], "rows": [1], "caption": "of an earlier run", "suites": ["sweep"], "n": 3}
+    assert start(notebook) == start(notebook | left) == Parameters("sample", epsilon=0.1)
+    with pytest.raises(ValueError, match="unknown parameter 'eps'"):
+        start(notebook | {"eps": 0.1, "In": ["", "# Parameters\neps = float('nan')\n"]})
+
+
+def test_the_suites_that_chapters_ask_for_are_those_that_profiles_run():
+    cells = [cell for name in CHAPTERS for cell in notebook(ROOT / "book", name).cells]
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code" and cell.id != "colab")
+    asked = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)} & set(read_suites())
+    run = {name for profile in PROFILES for choice in read_profile(profile).experiments for name in choice.suites}
+    assert run == set(read_suites()) == asked
 
 
 def test_a_chapter_shows_what_was_measured_in_its_run(chapters):

@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT
 
 from prlib import bundle, tar
-from prlib.data import FILES, SHA256, missing
+from prlib.data import missing
+from prlib.originals import FILES, SHA256
 from prlib.tar import Member
 
 
@@ -59,7 +60,8 @@ def test_unpacked_over_each_other_the_parts_run(datasets, tmp_path):
     python = ".venv/bin/python"
     code = "import prlib, greeting_of_the_bundle, torch; print(prlib.__file__)"
     assert do(python, "-c", code).strip() == str(there / "prlib" / "__init__.py")
-    code = "from prlib import run; p = run._provenance('cpu'); print(p['commit'], p['dirty'], p['versions']['prlib'])"
+    code = "from prlib.run import Context, _provenance; p = _provenance(Context(None), {}, {}); "
+    code += "print(p['commit'], p['dirty'], p['versions']['prlib'])"
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert do(python, "-c", code).split() == [head.strip(), "None", version("prlib")]
     for name, splits in FILES.items():

@@ -14,11 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prlib.attacks import bim, cw_l2, fgsm, mim, pgd
 from prlib.data import load, to_float, vouched_for
-from prlib.experiment import Experiment, Store, Training
+from prlib.experiment import Experiment, Training
 from prlib.profiles import default_attack, default_defence, default_recipe
 from prlib.redraw import PixelRedraw
-from prlib.run import run
-from prlib.train import Recipe, _Run, load_model, progress_bar, stored_precision, train
+from prlib.run import Context, run
+from prlib.snapshot import Snapshot, load_model
+from prlib.store import Store
+from prlib.train import Recipe, _Run, progress_bar, train, transformed
 
 needs_a_gpu = [
     pytest.mark.cuda,
@@ -63,16 +65,15 @@ def trained(images, tmp_path_factory):
     """A network trained redrawn, 200 test images and their labels."""
     torch.set_num_threads(1)
     redraw = PixelRedraw.fit(steps=500)
-    ((_, model),) = train(images, Recipe(), redraw, [6], 0, tmp_path_factory.mktemp("weights"), progress="none")
+    ((_, model),) = train(
+        images, Recipe(), transformed(redraw), [6], 0, tmp_path_factory.mktemp("weights"), progress="none"
+    )
     test = load("mnist", "test", "sample").take(200)
     return model, to_float(test.images), test.labels
 
 
 def begun(split, defence, folder, device="cpu", seed=3):
-    transform = default_defence(defence, split.name).build()
-    if isinstance(transform, nn.Module):
-        transform = transform.to(device)
-    return _Run(split, Recipe(), transform, seed, folder, device, 1)
+    return _Run(split, Recipe(), default_defence(defence, split.name).preparation(device), seed, folder, device, 1)
 
 
 def test_training_starts_alike(images, tmp_path, elsewhere):
@@ -181,7 +182,7 @@ class TestOnAGpu:
         before, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, True
         try:
             redraw = PixelRedraw.fit(k=2, steps=100, init="normal").cuda()
-            given = (images.take(320), Recipe(), redraw)
+            given = (images.take(320), Recipe(), transformed(redraw))
             (_, whole), *_ = train(*given, [4], 0, tmp_path / "whole", "cuda", "none")
             list(train(*given, [2], 0, tmp_path / "twice", "cuda", "none"))
             (_, twice), *_ = train(*given, [4], 0, tmp_path / "twice", "cuda", "none")
@@ -193,9 +194,9 @@ class TestOnAGpu:
         assert all(map(torch.equal, whole.cpu().state_dict().values(), there.state_dict().values()))
 
     def test_a_checkpoint_of_another_device_is_refused(self, images, tmp_path):
-        list(train(images.take(160), Recipe(), None, [1], 0, tmp_path, progress="none"))
+        list(train(images.take(160), Recipe(), transformed(None), [1], 0, tmp_path, progress="none"))
         with pytest.raises(ValueError, match="another kind of device than 'cuda'"):
-            list(train(images.take(160), Recipe(), None, [2], 0, tmp_path, "cuda", "none"))
+            list(train(images.take(160), Recipe(), transformed(None), [2], 0, tmp_path, "cuda", "none"))
 
     def test_an_experiment_is_measured_and_its_network_stored_in_half(self, tmp_path):
         training = Training("mnist", "sample", 640, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
@@ -203,7 +204,7 @@ class TestOnAGpu:
         tested = (default_defence("pr", "mnist"),)
         experiment = Experiment(training, tested, (2, 5), 100, attacks, ("A", "B", "C"))
         store = Store(tmp_path, precision="float16")
-        record = run(experiment, store, "cuda", "none")
+        record = run(experiment, Context(store, "cuda", "none"))
         assert len(record.cells) == 2 * 4 * 3 and record.provenance["snapshots"] == "float16"
         assert record.provenance["machine"]["device"] == torch.cuda.get_device_name()
-        assert stored_precision(store.snapshot(training, 5)) == "float16"
+        assert Snapshot.read(store.snapshot(training, 5)).precision == "float16"

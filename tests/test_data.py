@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 
+import prlib.originals
 from prlib import data, download
 from prlib.download import Archive
 from prlib.sample import make
@@ -71,9 +72,9 @@ def originals(monkeypatch):
             part = range(10 * i, 10 * i + 10)
             records = b"".join(bytes([labels[j]]) + images[j].tobytes() for j in part)
             contents[f"cifar-10-batches-bin/{file}.bin"] = records
-    assert set(contents) == set(data.SHA256)
+    assert set(contents) == set(prlib.originals.SHA256)
     for path, content in contents.items():
-        monkeypatch.setitem(data.SHA256, path, hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(prlib.originals.SHA256, path, hashlib.sha256(content).hexdigest())
     return contents, arrays
 
 
@@ -89,7 +90,7 @@ def no_download(monkeypatch):
     def refuse(*arguments):
         raise AssertionError(f"nothing should be downloaded: {arguments}")
 
-    monkeypatch.setattr(data, "fetch", refuse)
+    monkeypatch.setattr(prlib.originals, "fetch", refuse)
 
 
 @pytest.mark.parametrize("gzipped", [False, True], ids=["plain", "gz"])
@@ -173,7 +174,7 @@ def test_another_content_is_refused_and_left_in_place(tmp_path, originals, no_do
     wrong = contents[path][:-1] + b"\xff"
     file.write_bytes(gzip.compress(wrong) if gzipped else wrong)
     before = file.read_bytes()
-    with pytest.raises(ValueError, match=data.SHA256[path]) as error:
+    with pytest.raises(ValueError, match=prlib.originals.SHA256[path]) as error:
         data.load("mnist", "test", tmp_path)
     assert str(file) in str(error.value)
     assert file.read_bytes() == before
@@ -352,10 +353,10 @@ MIRRORED = "MNIST/raw/t10k-images-idx3-ubyte"
 
 @pytest.fixture
 def mirrors(server, originals, monkeypatch):
-    """Two mirrors on the server, /a and /b, of all archives, as data.ARCHIVES; path -> body served."""
+    """Two mirrors on the server, /a and /b, of all archives, as prlib.originals.ARCHIVES; path -> body served."""
     contents, _ = originals
     archives = []
-    for archive in data.ARCHIVES:
+    for archive in prlib.originals.ARCHIVES:
         name = archive.urls[0].rpartition("/")[2]
         if name.endswith(".tar.gz"):
             body = tar({path: contents[path] for path in archive.gives})
@@ -366,7 +367,7 @@ def mirrors(server, originals, monkeypatch):
         server.bodies |= dict.fromkeys(paths, body)
         checksum = f"sha256:{hashlib.sha256(body).hexdigest()}"
         archives.append(Archive(tuple(server.url + path for path in paths), checksum, archive.gives))
-    monkeypatch.setattr(data, "ARCHIVES", archives)
+    monkeypatch.setattr(prlib.originals, "ARCHIVES", archives)
     return server
 
 
@@ -384,7 +385,7 @@ def files(root):
     return sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
 
 
-MNIST_GZ = sorted(f"{path}.gz" for path in data.SHA256 if path.startswith("MNIST/"))
+MNIST_GZ = sorted(f"{path}.gz" for path in prlib.originals.SHA256 if path.startswith("MNIST/"))
 TRAIN_URL = "/MNIST/train-images-idx3-ubyte.gz"
 
 
@@ -397,9 +398,9 @@ def test_download_of_all_that_is_missing(tmp_path, originals, mirrors, name):
     expected = 1 if name == "cifar10" else 4
     assert len(mirrors.requests) == expected, "each archive is downloaded once, for both splits"
     assert all(path.startswith("/a/") for path, _ in mirrors.requests)
-    folder = data.FILES[name]["test"][0][0].rpartition("/")[0]
+    folder = prlib.originals.FILES[name]["test"][0][0].rpartition("/")[0]
     gz = "" if name == "cifar10" else ".gz"
-    assert files(root) == sorted(path + gz for path in data.SHA256 if path.startswith(folder))
+    assert files(root) == sorted(path + gz for path in prlib.originals.SHA256 if path.startswith(folder))
 
 
 def test_download_leaves_what_is_there(tmp_path, originals, mirrors):
@@ -489,10 +490,16 @@ def test_read_only_root_is_refused_before_a_download(tmp_path, mirrors):
 
 
 def test_sources_are_complete():
-    given = [path.removesuffix(".gz") for archive in data.ARCHIVES for path in archive.gives]
-    assert sorted(given) == sorted(data.SHA256)
-    named = [path for splits in data.FILES.values() for parts in splits.values() for part in parts for path in part]
-    assert sorted(named) == sorted(data.SHA256)
+    given = [path.removesuffix(".gz") for archive in prlib.originals.ARCHIVES for path in archive.gives]
+    assert sorted(given) == sorted(prlib.originals.SHA256)
+    named = [
+        path
+        for splits in prlib.originals.FILES.values()
+        for parts in splits.values()
+        for part in parts
+        for path in part
+    ]
+    assert sorted(named) == sorted(prlib.originals.SHA256)
 
 
 # --- the embedded sample -----------------------------------------------------------------------------------

@@ -1,47 +1,47 @@
 """Experiments, records and the store: keys, round trips, resumption, staleness, refusals."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file
 from torch import nn
 
-from prlib import experiment as ex
-from prlib import report
+from prlib import pages
 from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
 from prlib.data import load
 from prlib.estimate import describe_plan
-from prlib.experiment import (
-    Defence,
-    Experiment,
-    Record,
-    Store,
-    Training,
-    derive,
-    key,
-    pack,
-    read_record,
-    to_json,
-    unpack,
-)
+from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
+from prlib.findings.cells import measured
+from prlib.pages.commands import recompute_command
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
-from prlib.run import forget, run, verify
-from prlib.train import load_model
-from prlib.verdict import measured
+from prlib.profiles.suites import read_profile, read_suites, read_yaml
+from prlib.record import RESULTS, Record, pack, read_record, unpack
+from prlib.run import Context, prepare, run, verify
+from prlib.snapshot import Snapshot, load_model, save_tensors
+from prlib.store import Store
+from prlib.train import _Run
 
 
 def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):
     defence = default_defence(trained_with, "mnist", seed)
     training = Training("mnist", source, n_train, defence, default_recipe("mnist"), seed)
     return Experiment(training, (default_defence("none", "mnist"), default_defence("pr", "mnist")), epochs, n_test)
+
+
+def quiet(store):
+    return Context(store, progress="none")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def record(store):
-    return run(tiny(), store, progress="none")
+    return run(tiny(), quiet(store))
 
 
 def test_a_record_has_every_cell_and_says_where_it_comes_from(record):
@@ -66,6 +66,7 @@ def test_a_record_has_every_cell_and_says_where_it_comes_from(record):
         "dirty",
         "versions",
         "machine",
+        "tf32",
         "finished",
         "seconds",
         "digests",
@@ -77,28 +78,28 @@ def test_a_record_has_every_cell_and_says_where_it_comes_from(record):
 def test_a_stored_record_is_loaded_not_measured_again(record, store):
     path = store.record_path(record.experiment)
     before = path.stat().st_mtime_ns
-    assert run(tiny(), store) == read_record(path)
+    assert run(tiny(), quiet(store)) == read_record(path)
     assert path.stat().st_mtime_ns == before
 
 
 def test_the_same_experiment_gives_the_same_cells_elsewhere(record, tmp_path):
-    assert run(tiny(), Store(tmp_path), progress="none").cells == record.cells
+    assert run(tiny(), quiet(Store(tmp_path))).cells == record.cells
 
 
 def test_judging_alone_uses_the_stored_weights(record, store):
     weights = store.weights(record.experiment.training) / "epoch-0002.safetensors"
     before = weights.stat().st_mtime_ns
-    more = run(tiny(epochs=(2,), n_test=120), store, progress="none")
+    more = run(tiny(epochs=(2,), n_test=120), quiet(store))
     assert weights.stat().st_mtime_ns == before
     assert more.cells[0].total == 120
 
 
 def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, store, tmp_path):
-    assert verify(record, store, n=100) == (400, 400)
+    assert verify(record, quiet(store), n=100) == (400, 400)
     flipped = [dataclasses.replace(c, success=pack(~unpack(c.success, c.total))) for c in record.cells]
-    assert verify(dataclasses.replace(record, cells=tuple(flipped)), store, n=100) == (0, 400)
+    assert verify(dataclasses.replace(record, cells=tuple(flipped)), quiet(store), n=100) == (0, 400)
     with pytest.raises(FileNotFoundError, match="not all in the store"):
-        verify(record, Store(tmp_path), n=100)
+        verify(record, quiet(Store(tmp_path)), n=100)
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error():
@@ -110,91 +111,182 @@ def test_output_that_nobody_reads_to_its_end_is_no_error():
 
 def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):
     exact, coarse = (store.weights(record.experiment.training, tf32) for tf32 in (False, True))
-    provenance = record.provenance | {"machine": {"device": "a GPU with TF32"}}
+    provenance = record.provenance | {"machine": {"device": "a GPU"}, "tf32": True}
     with_tf32 = dataclasses.replace(record, provenance=provenance)
-    assert with_tf32.tf32 and not record.tf32
+    assert with_tf32.tf32 and not record.tf32 and with_tf32.device == "a GPU with TF32"
+    older = {"machine": {"device": "a GPU with TF32"}}  # before there was a field for it
+    assert dataclasses.replace(record, provenance=older).tf32
+    assert dataclasses.replace(record, provenance=older).device == "a GPU with TF32"
     with pytest.raises(FileNotFoundError, match="-tf32"):
-        verify(with_tf32, store, n=100)
+        verify(with_tf32, quiet(store), n=100)
     moved = Store(tmp_path)
     shutil.copytree(exact, moved.weights(record.experiment.training, tf32=True))
-    assert verify(with_tf32, moved, n=100) == (400, 400)
+    assert verify(with_tf32, quiet(moved), n=100) == (400, 400)
     with pytest.raises(FileNotFoundError):
-        verify(record, moved, n=100)
-    moved.forget([record.experiment])
-    assert not list(tmp_path.glob("weights/*/*.safetensors")) and not coarse.exists()
+        verify(record, quiet(moved), n=100)
+    assert not moved.weights(record.experiment.training).exists() and not coarse.exists()
 
 
 def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store, tmp_path):
     lacking = Store(tmp_path)
     names = ["eot-pgd@0.3", "crossing@0.3", "transfer@0.3"]
-    attacks = tuple(default_attack(name, "cifar10") for name in names)
+    attacks = tuple(default_attack(name.removesuffix("@0.3"), "cifar10", 0.3) for name in names)
     assert all(dict(a.options)["epsilon"] == 0.3 for a in attacks)
     none, redrawn = default_defence("none", "mnist"), default_defence("pr", "mnist")
     experiment = dataclasses.replace(
         tiny(epochs=(2,), n_test=12), tested_with=(redrawn,), attacks=attacks, cases=("adaptive",)
     )
-    record = run(experiment, store, progress="none")
-    assert [c.attack for c in record.cells] == [*names, "strongest@0.3"]
+    record = run(experiment, quiet(store))
+    assert [labelled(c.attack, c.epsilon) for c in record.cells] == [*names, "strongest@0.3"]
     assert all(c.case == "adaptive" and 0 < c.attacked <= 0.3 + 1e-6 for c in record.cells)
     surrogate = dataclasses.replace(experiment.training, defence=none)
     assert (store.weights(surrogate) / "epoch-0002.safetensors").exists()
-    assert verify(record, store, n=12) == (48, 48)
+    assert verify(record, quiet(store), n=12) == (48, 48)
     shutil.copytree(store.weights(experiment.training), lacking.weights(experiment.training))
     with pytest.raises(FileNotFoundError, match=surrogate.name):
-        verify(record, lacking, n=12)
+        verify(record, quiet(lacking), n=12)
     assert not lacking.judgeable(record) and not lacking.weights(surrogate).exists()
     phases = measured([record]).set_index("attack").phase
     assert set(phases) == {"both"}
-    with pytest.raises(ValueError, match=r"'eot-pgd@0\.3' does not go with the cases A"):
+    with pytest.raises(ValueError, match="'eot-pgd' does not go with the cases A"):
         dataclasses.replace(experiment, cases=("A",))
     with pytest.raises(ValueError, match="does not go with the cases adaptive"):
         dataclasses.replace(experiment, attacks=(default_attack("fgsm", "mnist"),))
 
 
-def test_nothing_is_forgotten_that_cannot_be_measured_again(store, record, tmp_path):
-    full = dataclasses.replace(record.experiment, training=tiny(source="full").training)
-    kept = store.record_path(full)
-    kept.write_text("{}")
-    with pytest.raises((OSError, ValueError)):
-        forget([record.experiment, full], store, data_root=tmp_path / "nowhere" / "\0")
-    assert kept.exists() and store.is_current(record.experiment)
-    kept.unlink()
+def contents(store):
+    return {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize("change", [{"source": "full"}, {"n_test": 5000}, {"n_train": 60000}])
+def test_everything_is_checked_before_anything_is_measured_anew(store, record, tmp_path, change):
+    before = contents(store)
+    context = dataclasses.replace(quiet(store), data=tmp_path / "nowhere" / "\0")
+    for anew in (True, False):
+        with pytest.raises((OSError, ValueError)):
+            prepare([record.experiment, tiny(**change)], context, anew=anew)
+    assert contents(store) == before and store.is_current(record.experiment)
+
+
+def test_an_impossible_context_is_refused_before_anything_is_measured(store):
+    with pytest.raises(ValueError, match="tf32 needs a GPU; got device 'cpu'"):
+        Context(store, tf32=True)
+    with pytest.raises(ValueError, match="cuda:99"):
+        Context(store, device="cuda:99")
+    with pytest.raises(ValueError, match='not "sample"'):
+        Context(store, data="sample")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_strongest_attack_is_never_two_different_ones(profile):
     """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
     keys = [
-        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].name.partition("@")[2])
+        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].epsilon)
         for e in Parameters(profile).experiments()
         if e.cases == ("adaptive",)
     ]
     assert len(keys) == len(set(keys))
 
 
-def test_what_is_forgotten_is_measured_anew(tmp_path):
+def test_what_is_measured_anew_replaces_what_is_there(tmp_path):
     store, experiment = Store(tmp_path), tiny("none", epochs=(1,))
-    first = run(experiment, store, progress="none")
+    first = run(experiment, quiet(store))
     weights = store.weights(experiment.training)
-    before = (weights / "epoch-0001.safetensors").stat().st_mtime_ns
-    store.forget([experiment])
-    assert store.load(experiment) is None and not list(weights.glob("*.safetensors"))
-    assert run(experiment, store, progress="none").cells == first.cells
-    assert (weights / "epoch-0001.safetensors").stat().st_mtime_ns > before
+    kept = weights / "epoch-0009.safetensors"  # of an epoch that is not asked for
+    kept.write_text("")
+    before = {path: path.stat().st_mtime_ns for path in (weights / "epoch-0001.safetensors", *tmp_path.rglob("*.json"))}
+    prepare([experiment], quiet(store), anew=True)
+    assert run(experiment, quiet(store), anew=True).cells == first.cells
+    assert all(path.stat().st_mtime_ns > then for path, then in before.items()) and len(before) == 2
+    assert kept.exists() and not (weights / "anew").exists()
+
+
+def test_measuring_anew_can_be_interrupted_and_goes_on(tmp_path, monkeypatch):
+    store, experiment = Store(tmp_path), tiny("none", epochs=(1, 2))
+    run(experiment, quiet(store))
+    before, advance = contents(store), _Run.advance
+
+    def interrupted(self, epoch, bar):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        advance(self, epoch, bar)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_Run, "advance", interrupted)
+        prepare([experiment], quiet(store), anew=True)
+    assert before.items() <= contents(store).items()
+    trained = []
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "advance", lambda self, epoch, bar: trained.append(epoch) or advance(self, epoch, bar))
+        prepare([experiment], quiet(store), anew=True)
+    assert trained == [2]
+    assert not (store.weights(experiment.training) / "anew").exists() and contents(store).keys() == before.keys()
+
+
+def test_measuring_a_transfer_attack_anew_trains_the_other_network_too(tmp_path):
+    store, experiment = Store(tmp_path), transferred()
+    run(experiment, quiet(store))
+    folders = [store.weights(training) for training in experiment.networks]
+    before = [(folder / "epoch-0001.safetensors").stat().st_mtime_ns for folder in folders]
+    prepare([experiment], quiet(store), anew=True)
+    after = [(folder / "epoch-0001.safetensors").stat().st_mtime_ns for folder in folders]
+    assert len(folders) == 2 and all(map(int.__gt__, after, before))
+
+
+def transferred():
+    tested = (default_defence("pr", "mnist"),)
+    attacks = (default_attack("transfer", "mnist"),)
+    base = tiny(epochs=(1,), n_test=12)
+    return dataclasses.replace(base, tested_with=tested, attacks=attacks, cases=("adaptive",))
+
+
+def test_a_transfer_attack_on_the_network_that_it_is_made_on(tmp_path):
+    experiment = dataclasses.replace(transferred(), training=tiny("none").training, epochs=(1, 2))
+    record = run(experiment, quiet(Store(tmp_path)))
+    assert verify(record, quiet(Store(tmp_path)), n=12) == (48, 48)
+
+
+def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    record = run(transferred(), quiet(store))
+    for lock in store.root.rglob(".lock"):
+        lock.unlink()
+    reader = Store(tmp_path / "empty", beside=store)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("prlib.store.FileLock", None)  # whoever locks fails
+    assert verify(record, quiet(reader), n=12) == (24, 24)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_process_that_has_waited_takes_the_record_that_another_has_measured(record, tmp_path, monkeypatch, stale):
+    store, lock = Store(tmp_path), Store.lock
+    if stale:
+        store.save(dataclasses.replace(record, results=RESULTS - 1))
+
+    @contextmanager
+    def other_process_first(self, *arguments):
+        with lock(self, *arguments) as folder:
+            self.save(record)
+            yield folder
+
+    monkeypatch.setattr(Store, "lock", other_process_first)
+    monkeypatch.setattr("prlib.run.train", None)  # whoever trains fails
+    assert run(record.experiment, quiet(store)) == record
 
 
 def test_a_stale_record_is_known_and_measured_again(record, tmp_path, monkeypatch):
     store = Store(tmp_path)
-    run(tiny(epochs=(1,)), store, progress="none")
-    monkeypatch.setattr(ex, "RESULTS", ex.RESULTS + 1)
+    run(tiny(epochs=(1,)), quiet(store))
+    monkeypatch.setattr("prlib.record.RESULTS", RESULTS + 1)
     old = store.load(tiny(epochs=(1,)))
     assert old.stale and not store.is_current(tiny(epochs=(1,)))
-    assert not run(tiny(epochs=(1,)), store, progress="none").stale
+    assert not run(tiny(epochs=(1,)), quiet(store)).stale
 
 
 def test_golden_values_catch_a_change_of_the_numbers(record, store):
     """Fails when numbers change: then raise RESULTS, and WEIGHTS if it is the weights, and renew these values."""
-    assert (ex.RESULTS, ex.WEIGHTS) == (2, 2)
+    assert (RESULTS, WEIGHTS) == (2, 2)
     redraw = default_defence("pr", "mnist").build()
     assert redraw.thresholds[0].tolist() == pytest.approx([0.3558963, 0.6304369], abs=1e-6)
     images = torch.linspace(0, 1, 8).reshape(1, 1, 2, 4)
@@ -223,7 +315,7 @@ def test_keys_change_with_every_field_and_only_with_fields():
 
 
 def test_records_survive_a_round_trip(record, tmp_path):
-    path = tmp_path / "record.json"
+    path = tmp_path / f"{record.experiment.name}.json"
     path.write_text(json.dumps(to_json(record)))
     again = read_record(path)
     assert again == record and again.experiment.name == record.experiment.name
@@ -237,19 +329,98 @@ def test_a_file_that_is_no_record_is_refused_by_name(tmp_path, text):
         read_record(path)
 
 
+def first_cell(**values):
+    return lambda data: data["cells"][0].update(values)
+
+
+DAMAGES = {
+    "more correct than there are": (first_cell(correct=9999), "correct is 9999"),
+    "a fraction of an image": (first_cell(correct=200.5), "cells.0.correct"),
+    "a count as text": (first_cell(correct="50"), "cells.0.correct"),
+    "a count as a truth": (first_cell(epoch=True), "cells.0.epoch"),
+    "other images": (first_cell(total=1_000_000), "total is 1000000, of 100 test images"),
+    "bits of no image": (lambda data: flip(data, -1), "does not hold 100 bits"),
+    "another bit": (lambda data: flip(data, 0), "bits are set"),
+    "fewer bits": (lambda data: data["cells"][0].update(success=data["cells"][0]["success"][:-2]), "100 bits"),
+    "no bits": (first_cell(success="what"), "hexadecimal"),
+    "a distance that is none": (first_cell(l2=float("nan")), "cells.0.l2"),
+    "more than all images": (first_cell(stuck=1.5), "cells.0.stuck"),
+    "another case": (first_cell(case="A"), "cells are not those"),
+    "another epsilon": (first_cell(attack="fgsm@0.1"), "cells are not those"),
+    "one more value": (first_cell(comment="mine"), "what no record does"),
+    "no cells": (lambda data: data.update(cells=[]), "its 0 cells are not those"),
+    "a cell less": (lambda data: data["cells"].pop(), "its 3 cells are not those"),
+    "cells in another order": (lambda data: data["cells"].reverse(), "cells are not those"),
+    "no provenance": (lambda data: data.pop("provenance"), "provenance"),
+    "an empty provenance": (lambda data: data.update(provenance={}), "provenance.commit"),
+    "no commit": (lambda data: data["provenance"].update(commit=1), "provenance.commit"),
+    "another seed": (
+        lambda data: data["experiment"]["training"].update(seed=5),
+        "its content is mnist-sample130-pr-s5",
+    ),
+    "an unknown defence": (lambda data: data["experiment"]["training"]["defence"].update(name="magic"), "'magic'"),
+    "options that are none": (lambda data: data["experiment"]["training"]["defence"].update(options=5), "not"),
+    "a newer schema": (lambda data: data.update(schema=2), "its schema is 2"),
+}
+
+
+def flip(data, byte):
+    bits = bytearray.fromhex(data["cells"][0]["success"])
+    bits[byte] ^= 1
+    data["cells"][0]["success"] = bits.hex()
+
+
+@pytest.mark.parametrize(("damage", "named"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_record_is_named_and_does_not_block_the_others(record, tmp_path, damage, named):
+    store, data = Store(tmp_path), to_json(record)
+    store.save(dataclasses.replace(record, results=RESULTS - 1))  # stale: accepted
+    assert store.records() == ([store.load(record.experiment)], [])
+    other = dataclasses.replace(record.experiment, training=dataclasses.replace(record.experiment.training, seed=7))
+    store.save(dataclasses.replace(record, experiment=other))
+    damage(data)
+    path = store.record_path(record.experiment)
+    path.write_text(json.dumps(data))
+    (readable,), (sentence,) = store.records()
+    assert readable.experiment == other
+    assert named in sentence and sentence.startswith(f"{path} is not a record") and "\n" not in sentence
+    assert sentence.endswith("delete it or measure it again")
+    assert store.records([record.experiment, other]) == ([readable], [sentence])
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        run(record.experiment, quiet(store))
+
+
+def test_a_damaged_record_is_measured_again_on_request(tmp_path):
+    store, experiment = Store(tmp_path), tiny("none", epochs=(1,))
+    record = run(experiment, quiet(store))
+    store.record_path(experiment).write_text("{}")
+    prepare([experiment], quiet(store), anew=True)
+    assert run(experiment, quiet(store), anew=True).cells == record.cells == store.load(experiment).cells
+
+
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 250])
 def test_bit_strings_round_trip(n):
     bits = torch.rand(n, generator=torch.Generator().manual_seed(n)) < 0.5
     assert len(pack(bits)) == 2 * -(-n // 8) and torch.equal(unpack(pack(bits), n), bits)
 
 
-def test_weights_of_the_full_data_are_never_judged_by_the_sample():
-    split = load("mnist", "test", "sample")
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    judge(model, split, None, 0)
-    model.trained_on = "full"
-    with pytest.raises(ValueError, match="full data cannot be judged by the embedded sample"):
-        judge(model, split, None, 0)
+@pytest.mark.parametrize("said", [{"source": "full"}, {"dataset": "fashion-mnist"}, {"training": "x"}, {"epoch": "1"}])
+def test_weights_are_judged_only_as_what_they_are(record, store, tmp_path, said):
+    """Above all, weights of the full data never by the sample, whose test images are training images there."""
+    training, copy = record.experiment.training, Store(tmp_path)
+    shutil.copytree(store.weights(training), copy.weights(training))
+    assert verify(record, quiet(copy), n=100) == (400, 400)
+    path = copy.snapshot(training, 2)
+    meta = Snapshot.read(path).metadata
+    assert (meta["training"], meta["epoch"]) == (training.name, "2")
+    older = {name: value for name, value in meta.items() if name not in ("training", "epoch")}
+    save_tensors(load_file(path), path, older)  # does not say which training and epoch
+    assert verify(record, quiet(copy), n=100) == (400, 400)
+    save_tensors(load_file(path), path, meta | said)
+    for judged in (lambda: verify(record, quiet(copy), n=100), lambda: run(record.experiment, quiet(copy))):
+        with pytest.raises(
+            ValueError, match=rf"must hold the network of {training.name} after 2 .*{min(said.values())}"
+        ):
+            judged()
 
 
 def test_a_batch_judged_alone_is_judged_as_among_all():
@@ -311,11 +482,113 @@ def test_the_default_protocol_is_the_released_codes():
         ({"epsilon": "0.1"}, "'0.1'"),
         ({"epsilon": True}, "True"),
         ({"recompute": 1}, "1"),
+        ({"device": None}, "device must be a name; got None"),
+        ({"profile": ["sample"]}, "profile must be among"),
+        ({"datasets": [["mnist"]]}, "datasets must be among"),
+        ({"seeds": np.arange(2)}, r"seeds must be a list, such as \[0, 1\]; got array"),
+        ({"seeds": range(0)}, "empty"),
+        ({"seeds": [True]}, "True"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(given, named):
     with pytest.raises(ValueError, match=named):
         Parameters(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "held"),
+    [
+        ("seeds", range(3), (0, 1, 2)),
+        ("seeds", {2, 1}, (1, 2)),
+        ("seeds", [np.int64(3), 1], (1, 3)),
+        ("epochs", [5, 1, 1], (1, 5)),
+        ("datasets", ["mnist", "cifar10", "mnist"], ("mnist", "cifar10")),
+        ("n_train", np.int32(500), 500),
+        ("epsilon", np.float32(0.25), 0.25),
+    ],
+)
+def test_parameters_are_held_as_plain_values_that_name_the_same_run(name, given, held):
+    parameters = Parameters(**{name: given})
+    values = getattr(parameters, name)
+    assert values == held
+    assert all(type(v) in (int, float, str) for v in (values if isinstance(values, tuple) else [values]))
+    assert parameters.experiments() == Parameters(**{name: held}).experiments()
+
+
+def written(monkeypatch, name, path, value):
+    """Have a profile's file, or that of the suites, say something else at a place; None takes that away."""
+    read = read_yaml.__wrapped__
+    changed = read(name)
+    *steps, last = path
+    at = functools.reduce(lambda thing, step: thing[step], steps, changed)
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    monkeypatch.setattr("prlib.profiles.suites.read_yaml", lambda asked: changed if asked == name else read(asked))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (["seed"], [1], "tenth.yaml, seed: extra inputs are not permitted; got [1]"),
+        (["source"], None, "tenth.yaml, source: field required"),
+        (["source"], "half", "tenth.yaml, source: input should be 'full' or 'sample'; got 'half'"),
+        (["seeds"], [], "tenth.yaml, seeds: list should have at least 1 item after validation, not 0; got []"),
+        (["seeds"], [True], "tenth.yaml, seeds.0: input should be a valid integer; got True"),
+        (["epochs"], 5, "tenth.yaml, epochs: input should be a valid list; got 5"),
+        (["datasets", 0], "svhn", "tenth.yaml, datasets.0: must be among mnist, "),
+        (["n_attacked"], "1000", "tenth.yaml, n_attacked: input should be a valid integer; got '1000'"),
+        (["experiments", 0, "suites", 1], "curve", "tenth.yaml, experiments.0.suites.1: must be among curves-none, "),
+        (["experiments", 1, "n_test"], 3, "tenth.yaml, experiments.1.n_test: extra inputs are not permitted; got 3"),
+    ],
+)
+def test_a_profile_that_says_something_wrong_is_refused_in_one_sentence(monkeypatch, path, value, sentence):
+    assert read_profile.__wrapped__("tenth") == read_profile("tenth")
+    written(monkeypatch, "tenth", path, value)
+    with pytest.raises(ValueError, match=rf"^{re.escape(sentence)}[^\n]*$"):
+        read_profile.__wrapped__("tenth")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (["curves-pr", 0, "trained_with"], "prr", "experiments.yaml, curves-pr.0.trained_with: must be among none, "),
+        (["curves-pr", 0, "tested_with"], None, "experiments.yaml, curves-pr.0.tested_with: field required"),
+        (["steps-pr", 0, "attacks"], ["fgms"], "experiments.yaml, steps-pr.0.attacks.0: must be among fgsm, "),
+        (["steps-pr", 0, "cases"], ["D"], "experiments.yaml, steps-pr.0.cases.0: must be among A, B, C, "),
+        (["steps-pr", 0, "n_test"], 10, "experiments.yaml, steps-pr.0.n_test: extra inputs are not permitted; got 10"),
+        (["sweep", 0, "epsilons", 1], 2, "experiments.yaml, sweep.0.epsilons.1: input should be less than or equal to"),
+        (["sweep"], [], "experiments.yaml, sweep: list should have at least 1 item after validation, not 0; got []"),
+    ],
+)
+def test_a_suite_that_says_something_wrong_is_refused_in_one_sentence(monkeypatch, path, value, sentence):
+    written(monkeypatch, "experiments", path, value)
+    with pytest.raises(ValueError, match=rf"^{re.escape(sentence)}[^\n]*$"):
+        read_suites.__wrapped__()
+
+
+def test_suites_have_each_experiment_once_but_for_those_on_the_same_images():
+    entries = [entry for name, suite in read_suites().items() if name != "same-images" for entry in suite]
+    assert all(entry not in entries[:i] for i, entry in enumerate(entries))
+
+
+def test_an_unknown_suite_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"suites must be among curves-none, .*; got 'curve'$"):
+        Parameters().experiments(["curves-pr", "curve"])
+
+
+def test_a_profile_can_give_suites_seeds_of_their_own(monkeypatch):
+    more = {"suites": ["curves-pr", "steps-pr"], "datasets": ["mnist"], "seeds": [1, 2]}
+    written(monkeypatch, "published", ["experiments"], [{"suites": ["curves-pr"]}, more])
+    profile = read_profile.__wrapped__("published")
+    monkeypatch.setattr("prlib.profiles.read_profile", lambda name: profile)
+    found = [(e.training.dataset, e.training.seed, bool(e.attacks)) for e in Parameters("published").experiments()]
+    clean = [(dataset, 0, False) for dataset in profile.datasets]
+    own = [("mnist", seed, attacked) for attacked in (False, True) for seed in (1, 2)]
+    assert found == [*clean[:1], *own, *clean[1:]]
+    overridden = {e.training.seed for e in Parameters("published", seeds=[7]).experiments()}
+    assert overridden == {7}
 
 
 def test_unknown_parameters_are_refused_by_name():
@@ -341,7 +614,7 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
     assert [e for e in ours if e in papers] == kept
     for before, after in zip([e for e in papers if e not in kept], [e for e in ours if e not in kept], strict=True):
         assert (after.training, after.epochs, after.n_test) == (before.training, before.epochs, before.n_test)
-        assert [a.name for a in after.attacks] == [f"{a.name}@0.2" for a in before.attacks]
+        assert [labelled(a.name, a.epsilon) for a in after.attacks] == [f"{a.name}@0.2" for a in before.attacks]
         for attack, other in zip(before.attacks, after.attacks, strict=True):
             had, has = dict(attack.options), dict(other.options)
             assert has["epsilon"] == 0.2 and had["epsilon"] == 0.3
@@ -355,7 +628,7 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
 def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
     experiments = Parameters("published", ["mnist"], **given).experiments()
     for experiment in experiments:
-        _, _, arguments = report.recompute_command(experiment).partition("prlib run ")
+        _, _, arguments = recompute_command(experiment).partition("prlib run ")
         assert main(["list", "--names", *arguments.split()]) == 0, arguments
         assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [experiment.name]
 
@@ -379,7 +652,9 @@ def test_the_commands_of_the_readme_and_the_book_name_experiments_that_there_are
 
 def test_what_another_experiment_measures_too_is_not_measured_again_for_a_chapter():
     parameters = Parameters("published", ["mnist"], n_test=1000)  # the paper's attacks are twice on 1,000 images
-    wanted = report._wanted(parameters, ["pr"], adaptive=False)
+    suites = ["curves-pr", "steps-pr", "cw-pr", "attack-readings", "case-readings"]
+    wanted = parameters.experiments(suites)
+    assert any(e.training.defence.name == "pr" and e not in wanted for e in parameters.experiments(["same-images"]))
     judged = [(e.attacks, e.tested_with, case) for e in wanted for case in e.cases]
     assert len(set(judged)) == len(judged)
     assert {case for _, _, case in judged} == {"A", "B", "C", "A twice", "C twice"}
@@ -395,19 +670,21 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
 
     plain = Parameters("sample", ["mnist"], **sizes)
     profiles = Store(tmp_path / "sample")
-    clean, attacked = (run(e, profiles, progress="none") for e in experiments(plain))
+    clean, attacked = (run(e, quiet(profiles)) for e in experiments(plain))
     before = {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
 
     custom = Parameters("sample", ["mnist"], **sizes, epsilon=0.125)
     monkeypatch.setattr("prlib.train._Run.advance", None)  # whoever trains fails
     capsys.readouterr()
-    again, other = (run(e, custom.store, progress="lines") for e in experiments(custom))
+    again, other = (run(e, Context(custom.store, progress="lines")) for e in experiments(custom))
     assert re.findall(r"^(\w+)@0.125, epoch 1: ", capsys.readouterr().err, re.MULTILINE) == ["fgsm", "bim", "mim"]
     assert again == clean and not custom.store.record_path(again.experiment).exists()
     assert custom.store.record_path(other.experiment).exists()
-    assert [round(c.attacked, 6) for c in other.cells if (c.attack, c.case) == ("fgsm@0.125", "B")] == [0.125]
+    assert [round(c.attacked, 6) for c in other.cells if (c.attack, c.epsilon, c.case) == ("fgsm", 0.125, "B")] == [
+        0.125
+    ]
     assert {c.attacked for c in other.cells}.isdisjoint({c.attacked for c in attacked.cells})
-    assert verify(again, custom.store, n=100) == (200, 200)
+    assert verify(again, quiet(custom.store), n=100) == (200, 200)
     assert before == {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
     plan = describe_plan(custom, experiments(dataclasses.replace(custom, epsilon=0.25)))
     assert "1 to do" in plan and "; 0 MB" in plan  # no weights
@@ -448,6 +725,18 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
     assert json.loads(capsys.readouterr().out) == json.loads(saved.read_text())
     assert main(["verify", *chosen, "--images", "100"]) == 0
     assert "300 of 300" in capsys.readouterr().out
+    others = ["mnist-sample130-noise-s0-e1-clean", *chosen[1:]]
+    assert main(["run", *others, "--progress", "none"]) == 0
+    damaged = next((tmp_path / "custom" / "records").glob("*-noise-*.json"))
+    damaged.write_text(damaged.read_text().replace('"correct": ', '"correct": 9'))
+    capsys.readouterr()
+    for command in ("show", "verify"):
+        assert main([command, "mnist-sample130-no", *chosen[1:]]) == 1
+        shown = capsys.readouterr()
+        assert saved.stem in shown.out and shown.err.count("\n") == 1 and str(damaged) in shown.err
+    assert main(["run", *others, "--progress", "none", "--recompute"]) == 0
+    assert main(["show", "mnist-sample130-no", *chosen[1:]]) == 0
+    capsys.readouterr()
     (tmp_path / "custom" / "weights").rename(tmp_path / "gone")
     assert main(["verify", *chosen, "--images", "100"]) == 2
     assert "no weights are in" in capsys.readouterr().err
@@ -456,7 +745,7 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
 def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="folder that can be written to"):
-        run(tiny(), Store(tmp_path / "file"), progress="none")
+        run(tiny(), quiet(Store(tmp_path / "file")))
 
 
 def test_unknown_defences_and_sizes_are_refused():
@@ -471,7 +760,7 @@ def test_unknown_defences_and_sizes_are_refused():
 
 def test_costs_count_the_layers_operations(record):
     seconds = {"training": 2.0, "total": 3.0}
-    row = report.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).frame.iloc[0]
+    row = pages.costs([dataclasses.replace(record, provenance=record.provenance | {"seconds": seconds})]).text().iloc[0]
     images = record.experiment.training.n_train * 2
     assert row["images/s"] == f"{images / 2:,.0f}"
     # a multiplication and an addition each: 14² × 64 × 8², 5² × 128 × 6² × 64, 128 × 5² × 128 and 128 × 10
@@ -480,10 +769,10 @@ def test_costs_count_the_layers_operations(record):
 
 
 def test_benchmarks_are_shown_with_their_machine_or_said_to_be_missing(monkeypatch, tmp_path):
-    shown = report.benchmark("steps").data
+    shown = pages.benchmark("steps").data
     assert all(peer in shown for peer in ("foolbox", "torchattacks")) and "cores" in shown
-    monkeypatch.setattr(report, "BENCHMARKS", tmp_path / "none.json")
-    assert "has not been run" in report.benchmark("cw").data
+    monkeypatch.setattr("prlib.pages.facts.BENCHMARKS", tmp_path / "none.json")
+    assert "has not been run" in pages.benchmark("cw").data
 
 
 def test_published_weights_have_their_digests_and_a_training():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from prlib import figures
 from prlib.data import Split
+from prlib.pages import figures
 
 
 class Brightness(nn.Module):

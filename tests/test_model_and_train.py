@@ -14,9 +14,11 @@ from torch import nn
 from prlib import winograd
 from prlib.attacks import Adversary
 from prlib.data import load
+from prlib.fast import SMALLEST_BATCH, FastCNN
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
-from prlib.train import Recipe, load_model, train
+from prlib.snapshot import Snapshot, load_model, save_tensors
+from prlib.train import Recipe, train, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +55,8 @@ def has_a_unit_near_zero(model, images):
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (1, 32), (3, 32), (2, 30), (1, 36)])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
-def test_the_network_computes_what_its_layers_compute(channels, size, dtype, error):
-    model, generator = PaperCNN(channels, size).to(dtype), torch.Generator().manual_seed(0)
+def test_the_fast_network_computes_what_the_plain_one_computes(channels, size, dtype, error):
+    model, generator = FastCNN(channels, size).to(dtype), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for layer in (model[0], model[2], model[4], model[7]):
             layer.bias.normal_(0, 0.1, generator=generator)
@@ -77,7 +79,7 @@ def test_the_network_computes_what_its_layers_compute(channels, size, dtype, err
 
 
 def test_the_network_can_be_trained_after_inference():
-    model, images = PaperCNN(), torch.rand(2, 1, 28, 28)
+    model, images = FastCNN(), torch.rand(SMALLEST_BATCH, 1, 28, 28)
     winograd._transforms.cache_clear()
     with torch.inference_mode():
         model(images)
@@ -85,15 +87,81 @@ def test_the_network_can_be_trained_after_inference():
     assert model[2].weight.grad.abs().sum() > 0
 
 
-def test_no_images_and_other_precisions_take_the_layers_one_by_one():
-    model = PaperCNN().eval()
-    assert model(torch.empty(0, 1, 28, 28)).shape == (0, 10)
-    images = torch.rand(2, 1, 28, 28).bfloat16()
+def test_few_images_and_other_precisions_take_the_layers_one_by_one():
+    model = FastCNN().eval()
+    images = torch.rand(SMALLEST_BATCH, 1, 28, 28)
+    assert model(images[:0]).shape == (0, 10)
+    assert torch.equal(model(images[1:]), nn.Sequential.forward(model, images[1:]))
+    assert not torch.equal(model(images), nn.Sequential.forward(model, images))
+    images = images.bfloat16()
     assert torch.equal(model.bfloat16()(images), nn.Sequential.forward(model, images))
 
 
+def frozen_and_used():
+    """A network whose transformed weights are known already, and images."""
+    model, images = FastCNN().eval().requires_grad_(False), torch.rand(20, 1, 28, 28)
+    model(images)
+    return model, images
+
+
+def fused_adam(model):
+    """A step of the training's optimiser, which torch's version counters miss, without a forward pass before it."""
+    for parameter in model.requires_grad_(True).parameters():
+        parameter.grad = torch.rand_like(parameter) - 0.5
+    torch.optim.Adam(model.parameters(), 0.01, fused=True).step()
+    model.requires_grad_(False)
+
+
+CHANGES = {
+    "a step of Adam": fused_adam,
+    "in place": lambda model: [parameter.mul_(1.1) for parameter in model.parameters()],
+    "by .data, in place": lambda model: [parameter.data.mul_(1.1) for parameter in model.parameters()],
+    "other memory": lambda model: [setattr(p, "data", p.data * 1.1) for p in model.parameters()],
+    "loaded": lambda model: model.load_state_dict(FastCNN(seed=1).state_dict()),
+    "assigned": lambda model: model.load_state_dict(FastCNN(seed=1).state_dict(), assign=True),
+    "to half and back": lambda model: model.half().float(),
+    "double": lambda model: model.double(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_weights_are_transformed_again(change):
+    model, images = frozen_and_used()
+    twin = copy.deepcopy(model)
+    before = model(images)
+    change(model)
+    images = images.to(model[0].weight.dtype)
+    plain = PaperCNN().to(images.dtype).eval()
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(images), plain(images), rtol=1e-3, atol=1e-4)
+    if change not in (CHANGES["to half and back"], CHANGES["double"]):  # these change less than that
+        assert not torch.allclose(model(images), before, rtol=1e-3, atol=1e-3)
+    assert torch.equal(twin(images.float()), before)
+
+
+def test_frozen_weights_are_transformed_once_and_give_the_same_bits(monkeypatch):
+    model, images = frozen_and_used()
+    with torch.enable_grad():
+        fresh = model.requires_grad_(True)(images)
+    calls, kernels = [], winograd.kernels
+    monkeypatch.setattr(winograd, "kernels", lambda *arguments: calls.append(1) or kernels(*arguments))
+    assert torch.equal(model.requires_grad_(False)(images), fresh) and not calls
+    model.requires_grad_(True)(images)
+    assert len(calls) == 2
+    assert torch.equal(copy.deepcopy(model).requires_grad_(False)(images), fresh) and len(calls) == 4
+
+
+def test_weights_transformed_in_inference_serve_an_attack_afterwards():
+    model, images = FastCNN().eval().requires_grad_(False), torch.rand(20, 1, 28, 28)
+    with torch.inference_mode():
+        model(images)
+    inputs = images.requires_grad_()
+    (slope,) = torch.autograd.grad(model(inputs).sum(), inputs)
+    assert slope.abs().sum() > 0
+
+
 def test_away_from_the_cpu_the_layers_compute_themselves():
-    assert PaperCNN().to("meta")(torch.empty(2, 1, 28, 28, device="meta")).shape == (2, 10)
+    assert FastCNN().to("meta")(torch.empty(2, 1, 28, 28, device="meta")).shape == (2, 10)
 
 
 def test_normal_and_glorot_initialisation_have_the_right_spread():
@@ -118,7 +186,7 @@ def test_bad_networks_are_refused_by_name(arguments, named):
 
 def plain_training(split, recipe, transform, epochs, seed):
     """The same training as a loop that anyone would write, to compare weights with."""
-    model = PaperCNN(1, 28, recipe.init, seed)
+    model = FastCNN(1, 28, recipe.init, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(seed)
     targets = nn.functional.one_hot(split.labels, 10) * (1 - recipe.label_smoothing) + recipe.label_smoothing / 10
@@ -141,37 +209,61 @@ def plain_training(split, recipe, transform, epochs, seed):
     return model
 
 
+AS_THEY_ARE = transformed(None)
 TRANSFORMS = [None, PixelRedraw.fit(k=2, steps=100, init="normal"), Adversary(0.1, 0.125, 1)]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=["plain", "redrawn", "adversarial"])
 def test_training_is_what_a_plain_loop_does(few, tmp_path, transform):
     expected = plain_training(few, Recipe(), transform, 2, seed=3)
-    (_, model), *_ = train(few, Recipe(), transform, [2], 3, tmp_path, progress="none")
+    prepare = transform if isinstance(transform, Adversary) else transformed(transform)
+    (_, model), *_ = train(few, Recipe(), prepare, [2], 3, tmp_path, progress="none")
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # their loss is rounded differently
 
 
 def test_epochs_are_snapshots_of_one_training(few, tmp_path):
-    at_once = dict(train(few, Recipe(), None, [1, 3], 0, tmp_path / "a", progress="none"))
-    alone = dict(train(few, Recipe(), None, [3], 0, tmp_path / "b", progress="none"))
-    later = dict(train(few, Recipe(), None, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
+    at_once = dict(train(few, Recipe(), AS_THEY_ARE, [1, 3], 0, tmp_path / "a", progress="none"))
+    alone = dict(train(few, Recipe(), AS_THEY_ARE, [3], 0, tmp_path / "b", progress="none"))
+    later = dict(train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
     for one, other in ((at_once[3], alone[3]), (at_once[1], later[1])):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert not torch.equal(at_once[1][0].weight, at_once[3][0].weight)
 
 
 def test_a_snapshot_knows_what_it_was_trained_on(few, tmp_path):
-    ((_, model),) = train(few, Recipe(), None, [1], 0, tmp_path, progress="none")
-    assert model.trained_on == "sample" and model.seconds > 0 and not model.training
+    ((_, model),) = train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path, progress="none", name="mine")
+    snapshot = Snapshot.read(tmp_path / "epoch-0001.safetensors")
+    assert snapshot.source == "sample" and snapshot.seconds > 0 and not model.training
+    assert (snapshot.dataset, snapshot.training, snapshot.epoch) == ("mnist", "mine", 1)
     again = load_model(tmp_path / "epoch-0001.safetensors")
     assert torch.equal(again[0].weight, model[0].weight)
+
+
+def test_damaged_snapshots_are_refused_by_name(few, tmp_path):
+    ((_, model),) = train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path, progress="none")
+    path = tmp_path / "epoch-0001.safetensors"
+    whole = path.read_bytes()
+    meta = Snapshot.read(path).metadata
+    with torch.no_grad():
+        model[7].bias[3] = torch.nan
+    save_tensors(model.state_dict(), path, meta)
+    with pytest.raises(ValueError, match=r"epoch-0001\.safetensors holds weights that are not finite; delete it"):
+        load_model(path)
+    for data in (b"", whole[:100]):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"epoch-0001\.safetensors is not a snapshot of a network"):
+            load_model(path)
+    for damage in ({"dataset": "svhn"}, {"seconds": "long"}, {"epoch": "two"}):
+        save_tensors(model.state_dict(), path, meta | damage)
+        with pytest.raises(ValueError, match=rf"is not a snapshot of a network .*{min(damage.values())}"):
+            load_model(path)
 
 
 @pytest.mark.parametrize("epochs", [[], [0, 1]])
 def test_epochs_start_at_one(few, tmp_path, epochs):
     with pytest.raises(ValueError, match="positive"):
-        list(train(few, Recipe(), None, epochs, 0, tmp_path))
+        list(train(few, Recipe(), AS_THEY_ARE, epochs, 0, tmp_path))
 
 
 SCRIPT = """
@@ -185,7 +277,7 @@ train.CHECKPOINT_SECONDS = 0.0
 split = load("mnist", "train", "sample").take(150, seed=0)
 redraw = PixelRedraw.fit(k=2, steps=50, init="normal")
 print("started", flush=True)
-list(train.train(split, train.Recipe(), redraw, [2, 10], 0, Path(sys.argv[1]), progress="none"))
+list(train.train(split, train.Recipe(), train.transformed(redraw), [2, 10], 0, Path(sys.argv[1]), progress="none"))
 """
 
 

@@ -1,20 +1,29 @@
 """The transcribed tables against the paper's own identities, and verdicts against counts made by hand."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from prlib import paper, report
-from prlib.cases import Estimate, wilson
-from prlib.experiment import Cell, Experiment, Record, Store, Training
+from prlib import pages, paper
+from prlib.experiment import Experiment, Training, unlabelled
+from prlib.findings.cells import compare, measured
+from prlib.findings.checks import checks, sanity, worst_cases
+from prlib.findings.choices import ablations, reasons
+from prlib.findings.claims import disagreements, judge_claim
+from prlib.pages.content import Span, code, markdown, plain
+from prlib.pages.tables import Column, Table, formatted
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
-from prlib.verdict import ablations, checks, compare, disagreements, judge_claim, measured, reasons, sanity, worst_cases
+from prlib.record import Cell, Record
+from prlib.statistics import Estimate, wilson
+from prlib.store import Store
 
 KEY = ["dataset", "epochs", "attack", "case"]
 
@@ -49,7 +58,7 @@ def test_every_cell_of_the_tables_is_there_once(tables):
 def test_tables_3_and_4_are_the_last_rows_of_6_and_7(tables):
     attacked = rows(tables, 3)[rows(tables, 3).attack != ""]
     assert same(attacked, rows(tables, 6, epochs=1000), KEY)
-    assert same(rows(tables, 4), rows(tables, 7, epochs=1000), [*KEY, "defense"])
+    assert same(rows(tables, 4), rows(tables, 7, epochs=1000), [*KEY, "defence"])
 
 
 def test_normal_of_tables_3_and_6_is_both_phases_of_table_2(tables):
@@ -62,12 +71,12 @@ def test_normal_of_tables_3_and_6_is_both_phases_of_table_2(tables):
 
 def test_single_pr_of_tables_4_and_7_is_table_6(tables):
     for table in (4, 7):
-        assert same(rows(tables, table, defense="pr"), rows(tables, 6), KEY)
+        assert same(rows(tables, table, defence="pr"), rows(tables, 6), KEY)
 
 
 def test_the_papers_averages_follow_from_table_4(tables):
     # Section 4.3: multiple models gain 1.7% in case A and 3% in case B on average
-    gain = rows(tables, 4).pivot_table(index=["dataset", "attack", "case"], columns="defense", values="accuracy")
+    gain = rows(tables, 4).pivot_table(index=["dataset", "attack", "case"], columns="defence", values="accuracy")
     by_case = (gain["pr-multi"] - gain["pr"]).groupby("case").mean()
     assert by_case["A"] == pytest.approx(0.0172, abs=5e-5) and by_case["B"] == pytest.approx(0.0297, abs=5e-5)
 
@@ -181,7 +190,7 @@ def test_prose_that_disagrees_with_a_computed_verdict_is_found(tables):
 
 def test_the_books_prose_agrees_with_the_published_records():
     root = Path(__file__).parents[1]
-    records = list(Store(root / "results" / "published").records())
+    records, _ = Store(root / "results" / "published").records()
     for path in sorted((root / "book").glob("*.ipynb")):
         cells = nbformat.read(path, 4).cells
         assert disagreements("\n".join(c.source for c in cells if c.cell_type == "markdown"), records) == []
@@ -214,14 +223,14 @@ def test_claims_of_our_own_compare_our_measurements_alone():
     assert (verdict.supported, verdict.reproduced, verdict.fails) == ("no", "not testable", 1)
     records.append(one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.95, 1000))
     assert judge_claim(claim("robust-paper-overstates"), records).supported == "yes"
-    [both] = worst_cases(records).query("defense == 'pr' and phase == 'both'").itertuples()
+    [both] = worst_cases(records).query("defence == 'pr' and phase == 'both'").itertuples()
     assert (both.clean, both.paper.value, both.adaptive.value) == (None, 0.95, 0.8)
 
 
 def made_up_everything(tables, n=10_000):
     """Records with all of the paper's numbers, and an undefended network that every attack fools."""
     records = []
-    for (dataset, name), rows_ in tables.groupby(["dataset", "defense"]):
+    for (dataset, name), rows_ in tables.groupby(["dataset", "defence"]):
         for row in rows_.itertuples():
             if row.case == "normal":
                 continue
@@ -268,13 +277,49 @@ def test_seeds_are_averaged_and_do_not_narrow_the_interval(tables):
         assert two == pytest.approx(one)
 
 
+def seeds_of(record, accuracies):
+    """The record once for each accuracy, as if of trainings with the seeds 0, 1, …"""
+    records = []
+    for seed, accuracy in enumerate(accuracies):
+        (cell,) = record.cells
+        training = dataclasses.replace(record.experiment.training, seed=seed)
+        experiment = dataclasses.replace(record.experiment, training=training)
+        cell = dataclasses.replace(cell, correct=round(accuracy * cell.total))
+        records.append(dataclasses.replace(record, experiment=experiment, cells=(cell,)))
+    return records
+
+
+def test_a_row_holds_every_trainings_accuracy_and_record_and_the_interval_of_their_mean():
+    accuracies = [0.50, 0.62, 0.44]
+    records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
+    (row,) = measured(reversed(records)).itertuples()
+    assert [(one.seed, one.accuracy) for one in row.trainings] == list(enumerate(accuracies))
+    assert [one.record for one in row.trainings] == [record.experiment.name for record in records]
+    assert row.ours.value == pytest.approx(0.52) and row.record == records[0].experiment.name
+    reach = stats.t.ppf(0.975, 2) * np.std(accuracies, ddof=1) / math.sqrt(3)
+    assert row.ours.high - 0.52 == pytest.approx(math.hypot(reach, wilson(5200, 10_000).high - 0.52))
+
+
+@pytest.mark.parametrize(("count", "rule"), [(1, "tolerance"), (2, "tolerance"), (3, "prediction")])
+def test_with_enough_trainings_agreement_is_judged_by_what_one_more_may_show(tables, count, rule):
+    theirs = tables.query("table == 6 and dataset == 'mnist' and epochs == 50 and attack == 'bim' and case == 'B'")
+    paper_says = float(theirs.accuracy.iloc[0])
+    # Off by 0.1: beyond the tolerance of 0.05, within what trainings that differ by 0.1 may show.
+    accuracies = [paper_says - 0.1 + shift for shift in (0.0, 0.05, -0.05)[:count]]
+    records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
+    where = {"table": 6, "dataset": "mnist", "epochs": 50, "attack": "bim", "case": "B"}
+    assert list(compare(records, **where).agrees) == [rule == "prediction"]
+    steady = seeds_of(records[0], [paper_says - 0.04 + shift for shift in (0, 0.001, -0.001)[:count]])
+    assert list(compare(steady, **where).agrees) == [rule == "tolerance"]
+
+
 def adaptive(accuracies, n=200):
     """A record of adaptive attacks on MNIST with the given accuracies."""
     defence = default_defence("pr", "mnist")
     training = Training("mnist", "full", 60_000, defence, default_recipe("mnist"), 0)
     cells = tuple(
-        Cell(50, "pr", "adaptive", attack, round(accuracy * n), n, "", 1.0, 1.0, 0.3, 0.3, 0.0)
-        for attack, accuracy in accuracies.items()
+        Cell(50, "pr", "adaptive", attack, round(accuracy * n), n, "", 1.0, 1.0, 0.3, 0.3, 0.0, epsilon)
+        for (attack, epsilon), accuracy in {unlabelled(text): value for text, value in accuracies.items()}.items()
     )
     attacks = (default_attack("crossing", "mnist"),)
     return Record(Experiment(training, (defence,), (50,), n, attacks, ("adaptive",)), cells, {})
@@ -352,68 +397,71 @@ def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
     cells = [("mnist", 50, 0.9, 1000), ("mnist", 500, 0.7, 100), ("mnist", 500, 0.6, 1000), ("cifar10", 50, 0.3, 1000)]
     records = [one_cell(dataset, "pr", "pr", epochs, "mim", "A", a, n) for dataset, epochs, a, n in cells]
     columns = {"last": {"attack": "mim"}, "first": {"attack": "mim", "epochs": 50}, "never": {"attack": "cw"}}
-    seen = report.glance(records, columns, "caption", "name").frame.set_index("dataset")
-    told = seen.map(lambda text: text.partition("]")[0].strip("["))
-    assert told.to_dict("index") == {
+    table = pages.glance(records, columns, "caption", "name")
+    assert table.text().set_index("dataset").to_dict("index") == {
         "MNIST": {"last": "0.600", "first": "0.900", "never": "–"},
         "CIFAR-10": {"last": "0.300", "first": "0.300", "never": "–"},
     }
-    assert f"(record:{records[2].experiment.name})" in seen.loc["MNIST", "last"]
+    last = table.frame.set_index("dataset").loc["MNIST", "last"]
+    assert last.records == (records[2].experiment.name,)
+    assert f"(record:{records[2].experiment.name})" in markdown(last.content())
 
 
 def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, monkeypatch):
     accuracies = the_papers_own(tables)
     short, long = made_up({k: v for k, v in accuracies.items() if k[1] == 50}), made_up(accuracies)
-    monkeypatch.setattr(report, "committed", lambda profile: {"tenth": long}[profile])
-    told = dict(zip([c["id"] for c in paper.claims()], report.answer(short, "q1").data.split("\n- ")[1:], strict=False))
+    monkeypatch.setattr("prlib.pages.claims.committed", lambda profile: {"tenth": long}[profile])
+    told = dict(zip([c["id"] for c in paper.claims()], pages.answer(short, "q1").data.split("\n- ")[1:], strict=False))
     assert told["q1-training-phase"].endswith("of 1 comparisons")
     assert told["q1-relieves-over-fitting"].endswith("fails in 1 of 1 comparisons on a tenth of the images")
-    monkeypatch.setattr(report, "committed", lambda profile: [])
-    assert "not testable" in report.answer(short, "q1").data
+    monkeypatch.setattr("prlib.pages.claims.committed", lambda profile: [])
+    assert "not testable" in pages.answer(short, "q1").data
 
 
 def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
     records, published = made_up_everything(tables), made_up_everything(tables, n=1000)
-    monkeypatch.setattr(report, "committed", lambda profile: {"published": published}[profile])
-    shown = report.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
+    monkeypatch.setattr("prlib.pages.comparisons.committed", lambda profile: {"published": published}[profile])
+    shown = pages.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
     assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
     assert "published" not in shown
     for profile in ("sample", "tenth"):
-        beside = report.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
+        beside = pages.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
         assert list(beside.published) == list(shown["ours [95% interval]"]) != list(beside["ours [95% interval]"])
-    assert "published" not in report.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+    assert "published" not in pages.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
 
 
 def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
     own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
     half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
-    monkeypatch.setattr(report, "committed", lambda profile, trained_with: {"tenth": own + half}[profile])
+    monkeypatch.setattr("prlib.pages.records.committed", lambda profile, suites: {"tenth": own + half}[profile])
     for records, profile in ((own, "tenth"), (own + half, "published")):
-        cells, whose = report.variants(records, "pr-100", ["pr", "pr-100"], Parameters("published"))
-        assert list(zip(cells.defense, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
+        cells, whose = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"], Parameters("published"))
+        assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
         assert whose.profile == profile
 
 
 def test_effects_count_what_is_beyond_chance():
-    where = {"dataset": "mnist", "defense": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
+    where = {"dataset": "mnist", "defence": "pr", "epochs": 50, "phase": "", "attack": "bim-quarter", "case": "B"}
     names = {"id": "D18", "topic": "steps", "variant": "bim-quarter", "base": "bim"}
     differences = [Estimate(-0.1, -0.2, -0.05), Estimate(0.01, -0.1, 0.1), Estimate(0.3, 0.2, 0.4)]
-    (row,) = report.effects(pd.DataFrame([where | names | {"difference": d} for d in differences])).frame.to_dict(
-        "records"
-    )
-    assert (row["accuracies"], row["changed beyond chance"], row["from … to"]) == (3, 2, "-0.100 … +0.300")
-    assert report.effects(ablations([])).frame.empty and report.ablated(ablations([]), "tenth").frame.empty
+    table = pages.effects(pd.DataFrame([where | names | {"difference": d} for d in differences]))
+    (row,) = table.frame.to_dict("records")
+    assert (row["accuracies"], row["changed beyond chance"]) == (3, 2)
+    assert list(table.text()["from … to"]) == ["-0.100 … +0.300"]
+    assert pages.effects(ablations([])).frame.empty and pages.ablated(ablations([]), "tenth").frame.empty
 
 
 def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
     custom = Parameters("published", ["mnist"], epsilon=0.1)
     kept, changed = (
-        next(e for e in custom.experiments() if e.attacks and e.attacks[0].name == n) for n in ("cw", "fgsm@0.1")
+        next(e for e in custom.experiments() if e.attacks and (e.attacks[0].name, e.attacks[0].epsilon) == attack)
+        for attack in (("cw", None), ("fgsm", 0.1))
     )
     cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
-    assert [report.badge(custom, cell).partition(" ")[0] for cell in cells] == ["[published", "[custom"]
+    badges = [markdown(pages.badge(custom, cell)) for cell in cells]
+    assert [badge.partition(" ")[0] for badge in badges] == ["[published", "[custom"]
     for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
-        assert report.badge(dataclasses.replace(custom, **others), cells[0]).startswith("[custom")
+        assert markdown(pages.badge(dataclasses.replace(custom, **others), cells[0])).startswith("[custom")
 
 
 def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
@@ -422,7 +470,55 @@ def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_o
         "So it is. After 50 epochs it keeps {early}. It falls to {late}. That is much. CW leaves {cw}. That is little."
     )
     mim = {"attack": "mim"}
-    told = report.tell(records, text, early=mim | {"epochs": 50}, late=mim, cw={"attack": "cw"}).data
+    told = pages.tell(records, text, early=mim | {"epochs": 50}, late=mim, cw={"attack": "cw"}).data
     assert re.sub(r"\[(\S+)\]\(\S+?\)", r"\1", told) == (
         "So it is. After 50 epochs it keeps 0.900. It falls to 0.700. That is much."
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "written", "read"),
+    [
+        ("*yes* if `x` of [0, 1]", "*yes* if `x` of [0, 1]", "yes if x of [0, 1]"),
+        ("[a **link**](https://example.org)", "[a **link**](https://example.org)", "a link"),
+        ("{ref}`question-1`", "{ref}`question-1`", "{ref}question-1"),
+        (Span("0.9931", record="name"), "[0.9931](record:name)", "0.9931"),
+        (Span("a * b", "name", ("badge",)), "[a * b](record:name){.badge}", "a * b"),
+        (Span("no", classes=("verdict", "no")), "[no]{.verdict .no}", "no"),
+        ((code("bim"), " ", (Span("0.5"), "!")), "`bim` 0.5!", "bim 0.5!"),
+    ],
+)
+def test_content_reads_the_same_with_markup_and_without(content, written, read):
+    assert (markdown(content), plain(content)) == (written, read)
+
+
+def test_a_column_knows_its_format_and_alignment_and_what_stands_for_nothing():
+    frame = pd.DataFrame({"text": ["1", "2"], "count": [1234, 5], "share": [0.25, None], "half": [0.5, None]})
+    columns = {"share": formatted(".0%", right=False), "half": Column(str, right=True, missing="–")}
+    table = Table(frame, "A caption.", "name", columns)
+    assert table._repr_markdown_().splitlines()[3:7] == [
+        "| text | count | share | half |",
+        "| :--- | ---: | :--- | ---: |",  # text is text even where it looks like a number
+        "| 1 | 1234 | 25% | 0.5 |",
+        "| 2 | 5 |  | – |",
+    ]
+    assert table.text().to_dict("list") == {
+        "text": ["1", "2"],
+        "count": ["1234", "5"],
+        "share": ["25%", ""],
+        "half": ["0.5", "–"],
+    }
+    mixed = Table(pd.DataFrame({"wanted": ["1/3", 20.0, None]}), "A caption.", "name")
+    assert mixed._repr_markdown_().splitlines()[4:8] == ["| :--- |", "| 1/3 |", "| 20 |", "|  |"]
+    assert "There is nothing to show" in Table(frame[:0], "A caption.", "name")._repr_markdown_()
+
+
+def test_the_evidence_of_a_check_is_linked_to_its_records():
+    records = [adaptive({"eot-pgd": 0.5, "crossing": 0.4, "strongest@1": 0.3})]
+    name = records[0].experiment.name
+    shown = set(map(tuple, pages.sanity_evidence(records).text()[["evidence", "outcome"]].values))
+    assert ("accuracy 0.300 at ε = 1, where any image is allowed", "failed") in shown
+    assert ("at 0.0% of the clean images (pr)", "passed") in shown
+    assert f"accuracy [0.300](record:{name}) at ε = 1" in pages.sanity_evidence(records)._repr_markdown_()
+    counts = pages.sanity_counts(records).frame
+    assert list(counts["how often"]) == [1, 1]

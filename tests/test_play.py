@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from prlib import attacks
 from prlib.data import load, to_float
 from prlib.redraw import PixelRedraw
-from prlib.train import load_model
+from prlib.snapshot import load_model
 
 NETWORKS = {"undefended": "none", "redrawn": "pr"}
 SETTINGS = json.loads((ROOT / "book" / "_root" / "play" / "digits.json").read_text())

@@ -14,11 +14,11 @@ from bs4 import BeautifulSoup
 from pybtex.database import parse_file
 
 import prlib
-from prlib.data import SHA256
+from prlib.originals import SHA256
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "book" / "api").glob("*.md"))
-INTERNAL = {"__main__", "download", "sample", "winograd"}
+INTERNAL = {"__main__", "bundle", "download", "sample", "tar", "winograd"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 ENTRIES = parse_file(ROOT / "references.bib").entries
@@ -30,7 +30,7 @@ def page(site: Path, name: str) -> BeautifulSoup:
 
 def public_names(module_name: str) -> set[str]:
     """Functions, classes with their methods and properties, and constants that a module defines."""
-    module = import_module(f"prlib.{module_name}")
+    module = import_module(module_name)
     tree = ast.parse(inspect.getsource(module))
     assigned = {name.id for node in tree.body for name in ast.walk(node) if isinstance(name, ast.Name)}
     names = {name for name in assigned & set(vars(module)) if name.isupper() and len(name) > 1}
@@ -41,7 +41,13 @@ def public_names(module_name: str) -> set[str]:
             members = vars(value) if inspect.isclass(value) else {}
             kinds = (property, classmethod, staticmethod)
             names |= {f"{name}.{m}" for m, v in members.items() if inspect.isfunction(v) or isinstance(v, kinds)}
-    return {name for name in names if not any(part.startswith("_") for part in name.split("."))}
+    return {f"{module_name}.{name}" for name in names if not any(part.startswith("_") for part in name.split("."))}
+
+
+def with_its_modules(name: str) -> list[str]:
+    """A module, or a package with all modules in it."""
+    path = getattr(import_module(name), "__path__", [])
+    return [name, *(module.name for module in pkgutil.walk_packages(path, f"{name}."))]
 
 
 def test_every_module_has_a_page() -> None:
@@ -50,9 +56,10 @@ def test_every_module_has_a_page() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_described(site: Path, module: str) -> None:
-    soup, names = page(site, f"api/{module}"), public_names(module)
+    soup = page(site, f"api/{module}")
+    names = set().union(*map(public_names, with_its_modules(f"prlib.{module}")))
     assert names
-    assert {name for name in names if soup.find("dt", id=f"prlib.{module}.{name}") is None} == set()
+    assert {name for name in names if soup.find("dt", id=name) is None} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -241,3 +241,9 @@ def test_front_page_search_and_theme_switch(tab: Page, problems: list[str], addr
     tab.keyboard.press("Enter")
     tab.locator("#search-results a[href*='book/method.html']").first.wait_for(timeout=10_000)
     assert problems == []
+
+
+def test_what_papermill_sets_is_not_on_the_page(chapters: Path, site: Path) -> None:
+    for path in chapters.glob("*.ipynb"):
+        assert '"injected-parameters"' in path.read_text()
+        assert "injected-parameters" not in (site / "book" / f"{path.stem}.html").read_text()

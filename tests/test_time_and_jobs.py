@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from prlib.__main__ import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
-from prlib.experiment import Experiment, Store, Training
+from prlib.experiment import Experiment, Training
 from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
-from prlib.run import run, verify
-from prlib.train import Recipe, load_model, train
+from prlib.run import Context, run, verify
+from prlib.snapshot import load_model
+from prlib.store import Store
+from prlib.train import Recipe, train
 
 TINY = ("--n-train", "130", "--n-test", "60", "--epochs", "1", "2", "--progress", "none")
 
@@ -40,14 +42,17 @@ def tiny(attacks=()):
     return Experiment(training, (default_defence("pr", "mnist"),), (1, 3), 40, made, ("A", "C") if made else ())
 
 
+def quiet(store):
+    return Context(store, progress="none")
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def trained(few, folder, epochs=(2, 4), **more):
-    return list(
-        train(few, Recipe(), default_defence("pr", "mnist").build(), epochs, 0, folder, progress="none", **more)
-    )
+    prepare = default_defence("pr", "mnist").preparation()
+    return list(train(few, Recipe(), prepare, epochs, 0, folder, progress="none", **more))
 
 
 # Time limits
@@ -102,10 +107,9 @@ def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, mo
 
 
 def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
-    for module in ("cases", "run"):
-        monkeypatch.setattr(f"prlib.{module}.BATCH_SIZE", 20)
+    monkeypatch.setattr("prlib.cases.BATCH_SIZE", 20)
     experiment = tiny(["fgsm"])
-    expected = run(experiment, Store(tmp_path / "whole"), progress="none")
+    expected = run(experiment, quiet(Store(tmp_path / "whole")))
     store = Store(tmp_path / "stopped")
     looks = iter(range(99))
 
@@ -115,9 +119,9 @@ def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, m
 
     with monkeypatch.context() as patch, pytest.raises(OutOfTime):
         patch.setattr("prlib.deadline.check_time", look)
-        run(experiment, store, progress="none")
+        run(experiment, quiet(store))
     assert store.snapshots(experiment.training, (1, 3)) and not store.record_path(experiment).exists()
-    assert run(experiment, store, progress="none").cells == expected.cells
+    assert run(experiment, quiet(store)).cells == expected.cells
 
 
 def test_the_command_line_says_that_time_was_up_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -132,7 +136,13 @@ def test_the_command_line_says_that_time_was_up_and_goes_on(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("option", "named"), [(("--minutes", "0"), "got 0"), (("--minutes", "nan"), "nan"), (("--jobs", "0"), "got 0")]
+    ("option", "named"),
+    [
+        (("--minutes", "0"), "got 0"),
+        (("--minutes", "nan"), "nan"),
+        (("--jobs", "0"), "got 0"),
+        (("--minutes", "5", "--recompute"), "does not go with --recompute"),
+    ],
 )
 def test_impossible_limits_are_refused(option, named, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
@@ -256,11 +266,11 @@ def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path)
 
 def test_a_record_says_that_half_precision_was_judged(tmp_path):
     half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
-    record, other = (run(tiny(), store, progress="none") for store in (half, single))
+    record, other = (run(tiny(), quiet(store)) for store in (half, single))
     assert record.provenance["snapshots"] == "float16" and "snapshots" not in other.provenance
-    assert verify(record, half, 40) == (80, 80)
+    assert verify(record, quiet(half), 40) == (80, 80)
     beside = Store(tmp_path / "beside", beside=half)  # takes the network as it is
-    again = run(tiny(["fgsm"]), beside, progress="none")
+    again = run(tiny(["fgsm"]), quiet(beside))
     assert again.provenance["snapshots"] == "float16"
     assert load_model(beside.snapshot(tiny().training, 3))[0].weight.dtype == torch.float32
 

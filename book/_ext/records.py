@@ -11,10 +11,13 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from prlib.cases import wilson
 from prlib.data import DATASETS
-from prlib.experiment import Record, read_record, to_json
-from prlib.report import attack_title, recompute_command
+from prlib.experiment import labelled, to_json
+from prlib.pages.commands import recompute_command
+from prlib.pages.content import plain
+from prlib.pages.names import attack_title
+from prlib.record import Record, read_record
+from prlib.statistics import wilson
 
 Page = tuple[str, dict[str, Any], str]
 
@@ -40,7 +43,14 @@ def context(record: Record) -> dict[str, Any]:
         "title": title(record),
         "name": record.experiment.name,
         "stale": record.stale,
-        "cells": [{**vars(cell), "accuracy": wilson(cell.correct, cell.total)} for cell in record.cells],
+        "cells": [
+            {
+                **vars(cell),
+                "attack": labelled(cell.attack, cell.epsilon),
+                "accuracy": wilson(cell.correct, cell.total),
+            }
+            for cell in record.cells
+        ],
         "command": recompute_command(record.experiment),
         "facts": {
             "Where the numbers come from": flat(data["provenance"]),
@@ -53,7 +63,7 @@ def context(record: Record) -> dict[str, Any]:
 def title(record: Record) -> str:
     """What was measured, in words."""
     e = record.experiment
-    attacks = ", ".join(attack_title(a.name).replace("*", "") for a in e.attacks) or "clean images"
+    attacks = ", ".join(plain(attack_title(a.name, a.epsilon)) for a in e.attacks) or "clean images"
     how = (
         f"trained with {e.training.defence.name}" if e.training.defence.name != "none" else "trained without a defence"
     )

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from prlib.data import SHA256
+from prlib.originals import SHA256
 
 TRANSFORM = re.compile(r"~?collections\.abc\.Callable\[\[[\w.~]*Tensor, [\w.~]*Generator\], [\w.~]*Tensor\]")
 

@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 def tables() -> pd.DataFrame:
     """All numbers of Tables 2-7, one a row.
 
-    Columns: table, dataset, defense (pr, pr-multi, noise), epochs, phase (none, train, test, both), attack (fgsm, bim,
+    Columns: table, dataset, defence (pr, pr-multi, noise), epochs, phase (none, train, test, both), attack (fgsm, bim,
     mim, cw), case (normal, A, B, C), accuracy; an empty string where a column does not apply.
     """
     return pd.read_csv(_HERE / "tables.csv", keep_default_na=False)

@@ -1,0 +1,178 @@
+"""What the attacks share: checked arguments, frozen networks, batches, losses and the ε-ball."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from prlib.data import Transform, check_images, values_are_checked
+
+T = TypeVar("T")
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": partial(cross_entropy, reduction="none"),
+    "margin": lambda logits, labels: -margin(logits, labels),
+}
+"""What attacks that know the label can climb, each a function of logits N×K and labels N that gives an image a loss.
+
+:meta hide-value:
+"""
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit minus the largest other: negative when misclassified."""
+    index = labels[:, None]
+    return logits.gather(1, index).squeeze(1) - logits.scatter(1, index, -math.inf).amax(1)
+
+
+def loss_gradient(
+    model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: int = 1, loss: str = "cross-entropy"
+) -> Tensor:
+    """Gradient of each image's loss, the mean over ``draws`` copies of it."""
+    images = images.detach().requires_grad_()
+    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws))
+    return torch.autograd.grad(losses.sum() / draws, images)[0]
+
+
+def defended(model: nn.Module, preprocess: Transform | None, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """The model behind a preprocessor: images N×C×H×W to logits N×K; every call draws afresh."""
+    return model if preprocess is None else lambda images: model(preprocess(images, generator))
+
+
+def by_batch(
+    attack: Callable[[Tensor, Tensor], T],
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    batch_size: int,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> list[T]:
+    """``attack(batch, labels)`` of every batch; labels not given are predicted from ``forward``'s logits."""
+    results, forward = [], forward or model
+    with frozen_model(model):
+        for i in range(0, len(images), batch_size):
+            batch = images[i : i + batch_size].detach()
+            with torch.no_grad():
+                targets = forward(batch).argmax(1) if labels is None else labels[i : i + batch_size]
+            results.append(attack(batch, targets))
+    return results
+
+
+@contextmanager
+def frozen_model(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for parameters inside; afterwards every module and parameter is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval().requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """Values N, ready to meet images N×C×H×W."""
+    return values[:, None, None, None]
+
+
+def project(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:
+    """The nearest image within ``epsilon`` of ``clean`` in every pixel, and in [0, 1]."""
+    return adversarial.clamp(clean - epsilon, clean + epsilon).clamp(0, 1)
+
+
+def divide(values: Tensor, size: Tensor) -> Tensor:
+    """``values / size``, or the values as they are where the size is zero."""
+    return values / torch.where(size > 0, size, 1)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+_FROM_0_TO_1: Rule = "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
+_NOT_NEGATIVE: Rule = "a number, not negative", lambda value: _is_number(value) and 0 <= value < math.inf
+_POSITIVE: Rule = "a positive number", lambda value: _is_number(value) and 0 < value < math.inf
+_COUNT: Rule = "a positive integer", lambda value: _is_number(value) and isinstance(value, int) and value > 0
+
+ALLOWED: dict[str, Rule] = {
+    "epsilon": _FROM_0_TO_1,
+    **dict.fromkeys(("decay", "confidence", "warm_up"), _NOT_NEGATIVE),
+    **dict.fromkeys(("step_size", "learning_rate", "initial_const"), _POSITIVE),
+    **dict.fromkeys(
+        ("steps", "max_steps", "binary_search_steps", "restarts", "draws", "queries", "batch_size"), _COUNT
+    ),
+    "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),
+    "norm": ('"sign" or "l2"', lambda value: value in ("sign", "l2")),
+    "smooth": ("True or False", lambda value: isinstance(value, bool)),
+}
+"""What each parameter of an attack may be, in words and as a test of a value.
+
+:meta hide-value:
+"""
+
+
+def check_parameters(**parameters: Any) -> None:
+    """Raise a ValueError that names the first parameter that is not allowed; every one must be in ``ALLOWED``."""
+    for name, value in parameters.items():
+        if name not in ALLOWED:
+            raise TypeError(f"nothing says what {name} may be: it is not in prlib.attacks.base.ALLOWED")
+        allowed, holds = ALLOWED[name]
+        if not holds(value):
+            raise ValueError(f"{name} must be {allowed}; got {value!r}")
+
+
+def check_arguments(images: Tensor, labels: Tensor | None, **parameters: Any) -> None:
+    """Raise a ValueError that names the first argument that is not allowed; ``check_parameters``, images, labels."""
+    check_parameters(**parameters)
+    check_images(images)
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
+        raise ValueError(
+            f"labels must be int64, one for each of the {len(images)} images; "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    if not len(images) or (labels is not None and values_are_checked() and labels.min() < 0):
+        raise ValueError("there must be at least one image, and labels must not be negative")
+
+
+def torchattacks() -> ModuleType:
+    """The library that some attacks are taken from, imported only when one of them is used.
+
+    It cannot be a declared dependency: it asks for an old requests that excludes the one that prlib needs.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says how to install it.
+    """
+    try:
+        return import_module("torchattacks")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"FGSM, BIM, Square and AutoAttack need torchattacks ({error}); "
+            "install it with: pip install --no-deps torchattacks==3.5.1",
+            name=error.name,
+        ) from error
+
+
+class BehindDefence(nn.Module):
+    """A model behind its defence, as torchattacks wants it: mean logits over draws."""
+
+    def __init__(self, model: nn.Module, defence: Transform | None, generator: torch.Generator, draws: int = 1) -> None:
+        super().__init__()
+        self.model = model  # for its parameters, which tell torchattacks the device
+        self.defended = defended(model, defence, generator)
+        self.draws = 1 if defence is None else draws
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits N×K of images N×C×H×W: the mean over draws."""
+        return torch.stack([self.defended(images) for _ in range(self.draws)]).mean(0)

@@ -1,0 +1,59 @@
+"""How often a random defence is right about an image, and which of several attacked images it is right about least."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from prlib.attacks.base import (
+    by_batch,
+    check_arguments,
+    defended,
+)
+from prlib.data import Transform
+
+
+def robust_probability(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    draws: int,
+    generator: torch.Generator,
+    preprocess: Transform | None = None,
+    batch_size: int = 128,
+) -> Tensor:
+    """How often a random defence classifies each image as its label, over fresh ``draws``: float N in [0, 1].
+
+    Success on one draw says little against a random defence, and less on a draw the attack has seen: the defence's
+    accuracy is the mean of this over the images. ``generator`` and ``preprocess`` are as for ``pgd``.
+    """
+    check_arguments(images, labels, draws=draws, batch_size=batch_size)
+    network = defended(model, preprocess, generator)
+
+    @torch.no_grad()
+    def judge(batch: Tensor, targets: Tensor) -> Tensor:
+        correct = [network(batch).argmax(1) == targets for _ in range(draws)]
+        return torch.stack(correct).float().mean(0)
+
+    return torch.cat(by_batch(judge, model, images, labels, batch_size))
+
+
+def strongest(
+    model: nn.Module,
+    candidates: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    draws: int = 50,
+) -> Tensor:
+    """Of each image's candidates (all N×C×H×W) the one that is classified correctly least often over ``draws``.
+
+    Whoever judges the choice must do so on fresh draws: these have been used to choose.
+    """
+    rates = [
+        robust_probability(model, images, labels, draws=draws, generator=generator, preprocess=defence)
+        for images in candidates
+    ]
+    return torch.stack(list(candidates))[torch.stack(rates).argmin(0), torch.arange(len(labels))]

@@ -1,0 +1,127 @@
+"""PGD, and what random defences call for: expectation over draws (EOT) and a stand-in gradient (BPDA)."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prlib.attacks.base import (
+    by_batch,
+    check_arguments,
+    check_parameters,
+    defended,
+    loss_gradient,
+    margin,
+    per_image,
+    project,
+)
+from prlib.attacks.staircase import redraw_behind, soft_mean
+from prlib.data import Transform
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    generator: torch.Generator,
+    restarts: int = 1,
+    draws: int = 1,
+    preprocess: Transform | None = None,
+    loss: str = "cross-entropy",
+    batch_size: int = 128,
+) -> Tensor:
+    """Projected gradient descent in the ε-ball from random starts (Madry et al., 2018), through random defences.
+
+    Of an image's restarts the one that ends with the smallest margin is returned, judged on fresh draws.
+
+    Args:
+        generator: of the starts and of the defence's draws.
+        draws: a random defence is attacked in expectation: predictions, gradients and margins are means over so
+            many draws, tiled into one batch (EOT; Athalye et al., 2018).
+        preprocess: the random defence in front of the model, made differentiable by ``straight_through`` where it
+            is not so by itself. None if the model is random by itself, or nothing is.
+        loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
+            does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
+    """
+    check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+    check_parameters(restarts=restarts, draws=draws, loss=loss)
+    network = defended(model, preprocess, generator)
+
+    def mean_logits(inputs: Tensor) -> Tensor:
+        return network(inputs.repeat(draws, 1, 1, 1)).view(draws, len(inputs), -1).mean(0)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        best, smallest = clean, clean.new_full((len(clean),), math.inf)
+        shape = (len(clean), restarts, *clean.shape[1:])  # an image's numbers come together, whatever the batch
+        uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=clean.dtype)
+        for start in uniform.to(clean.device).unbind(1):
+            adversarial = project(clean + epsilon * (2 * start - 1), clean, epsilon)
+            for _ in range(steps):
+                gradient = loss_gradient(network, adversarial, targets, draws, loss)
+                adversarial = project(adversarial + step_size * gradient.sign(), clean, epsilon)
+            with torch.no_grad():
+                left = margin(mean_logits(adversarial), targets)
+            best = torch.where(per_image(left < smallest), adversarial, best)
+            smallest = smallest.minimum(left)
+        return best
+
+    return torch.cat(by_batch(attack, model, images, labels, max(1, batch_size // draws), mean_logits))
+
+
+def straight_through(preprocess: Transform) -> Transform:
+    """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
+
+    For random or non-differentiable preprocessors whose output stays near the input, such as a redraw. (A smooth
+    stand-in that grows with each pixel would give sign steps the same direction.)
+    """
+
+    def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            processed = preprocess(images, generator)
+        return processed + (images - images.detach())  # plus exactly zero
+
+    return wrapped
+
+
+def eot_pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    smooth: bool = False,
+    **options: Any,
+) -> Tensor:
+    """``attacks.pgd`` through the defence, in expectation over its draws (EOT and BPDA; Athalye et al., 2018).
+
+    Args:
+        smooth: attack through ``soft_mean`` instead of draws; a redraw alone has one.
+        options: of ``attacks.pgd``.
+    """
+    through = None if defence is None else straight_through(defence)
+    if smooth:
+        redraw = redraw_behind(defence)
+
+        def through(x: Tensor, _: torch.Generator) -> Tensor:
+            return soft_mean(redraw, x)
+
+    return pgd(model, images, labels, preprocess=through, generator=generator, **options)
+
+
+def transfer(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    surrogate: nn.Module,
+    generator: torch.Generator,
+    **options: Any,
+) -> Tensor:
+    """``attacks.pgd`` on another network, the surrogate: it neither sees the model nor its defence."""
+    return pgd(surrogate, images, labels, generator=generator, **options)

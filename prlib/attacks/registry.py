@@ -1,0 +1,129 @@
+"""The kinds of attack that experiments can name, each with all that the rest of the library must know of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from prlib.attacks.auto import LOSSES, auto
+from prlib.attacks.base import torchattacks
+from prlib.attacks.black_box import square
+from prlib.attacks.carlini_wagner import cw_l2
+from prlib.attacks.crossing import crossing
+from prlib.attacks.pgd import eot_pgd, pgd, transfer
+from prlib.attacks.signs import bim, fgsm, mim
+
+GIVEN = ("defence", "generator", "surrogate", "preprocess")
+"""Arguments that are no options of an experiment: they are other parts of it."""
+
+
+class Cost(NamedTuple):
+    """What an attack computes for an image: gradients of the network, and predictions without."""
+
+    gradients: float
+    predictions: float = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of attack.
+
+    Args:
+        title: what tables call it.
+        function: of a model, images, labels and options, to adversarial images.
+        computes: its ``Cost`` as a function of the options, which it takes by their names.
+        needs: what else it must be given, of "defence" (what is in front of the model), "generator" and "surrogate"
+            (a network without a defence). Only the case "adaptive" gives these.
+        follows_gradient: whether it sees the gradient of the network that it attacks, or is a black-box attack.
+        bounded: whether it stays within an ε.
+        passes_on: the function that takes the options which ``function`` does not name.
+        from_torchattacks: whether it needs that library.
+    """
+
+    title: str
+    function: Callable[..., Tensor]
+    computes: Callable[..., Cost]
+    needs: frozenset[str] = frozenset()
+    follows_gradient: bool = True
+    bounded: bool = True
+    passes_on: Callable[..., Tensor] | None = None
+    from_torchattacks: bool = False
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it is made for what it is given, and judged in the case "adaptive" alone."""
+        return bool(self.needs)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options that there are, each with its default, or ``inspect.Parameter.empty`` if it must be given."""
+        functions = [self.function] if self.passes_on is None else [self.passes_on, self.function]
+        parameters = [p for function in functions for p in signature(function).parameters.values()]
+        return {p.name: p.default for p in parameters if p.kind == Parameter.KEYWORD_ONLY and p.name not in GIVEN}
+
+    def cost(self, options: Mapping[str, Any]) -> Cost:
+        """What it computes for an image with these options."""
+        return self.computes(**self.defaults | dict(options))
+
+    def check_installed(self) -> None:
+        """Raise a ModuleNotFoundError, which says what to do, if the library that it is taken from is missing."""
+        if self.from_torchattacks:
+            torchattacks()
+
+
+@wraps(cw_l2)
+def _closest(*arguments: Any, **options: Any) -> Tensor:
+    """CW's images alone: where it fails they are the originals."""
+    return cw_l2(*arguments, **options)[0]
+
+
+def _each_step(steps: int, draws: int = 1, restarts: int = 1, **_: Any) -> Cost:
+    return Cost(steps * draws * restarts)
+
+
+_DEFENCE = frozenset({"defence", "generator"})
+
+KINDS: dict[str, Kind] = {
+    "fgsm": Kind("FGSM", fgsm, lambda **_: Cost(1), from_torchattacks=True),
+    "bim": Kind("BIM", bim, _each_step, from_torchattacks=True),
+    "mim": Kind("MIM", mim, _each_step),
+    "cw_l2": Kind(
+        "CW",
+        _closest,
+        # images leave when they are done, on average about half-way
+        lambda max_steps, binary_search_steps, **_: Cost(binary_search_steps * max_steps / 2),
+        bounded=False,
+    ),
+    "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
+    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE),
+    "square": Kind(
+        "Square",
+        square,
+        lambda queries, draws, **_: Cost(0, queries * draws),
+        _DEFENCE,
+        follows_gradient=False,
+        from_torchattacks=True,
+    ),
+    "auto": Kind(
+        "AutoAttack, random version",
+        auto,
+        lambda steps, draws, **_: Cost(len(LOSSES) * steps * draws),
+        _DEFENCE,
+        from_torchattacks=True,
+    ),
+    "transfer": Kind(
+        "PGD on the undefended network, shown to this one",
+        transfer,
+        _each_step,
+        frozenset({"surrogate", "generator"}),
+        follows_gradient=False,
+        passes_on=pgd,
+    ),
+}
+"""The kinds of attack by the names of their functions in ``prlib.attacks``, as the option "function" has them.
+
+:meta hide-value:
+"""

@@ -1,0 +1,148 @@
+"""Measured cells in one frame, and the paper's beside them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from prlib import paper
+from prlib.data import DATASETS
+from prlib.record import Cell, Record
+from prlib.statistics import Estimate, next_training, over_trainings, wilson
+
+TOLERANCE = {"clean": 0.02, "attacked": 0.05}
+"""Accuracies agree within this plus the half-width of our 95% interval; fixed before any run."""
+
+ENOUGH = 3
+"""From this number of trainings on, agreement with the paper is judged by what one more of them may show."""
+
+PHASES = {(False, False): "none", (True, False): "train", (False, True): "test", (True, True): "both"}
+"""Table 2's columns by where the defence is used (in training, at test time)."""
+
+PAPER_EPOCHS = (50, 500, 1000)
+"""The epochs of the paper's tables."""
+
+COLUMNS = ["dataset", "defence", "epochs", "phase", "attack", "epsilon", "case"]
+"""What tells one accuracy from another, as in ``prlib.paper.tables()``.
+
+A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a
+network that is neither trained nor tested with one is "none". ``epsilon`` is an attack's where it is not the paper's,
+else 0.
+"""
+
+
+class OneTraining(NamedTuple):
+    """What one training's network showed in a cell: its seed, accuracy and record (a name)."""
+
+    seed: int
+    accuracy: float
+    record: str
+
+
+def measured(records: Iterable[Record]) -> pd.DataFrame:
+    """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, of, trainings, l0, l2, linf, record.
+
+    Trainings that differ in their seed alone share a row: ``trainings`` holds each one's seed, accuracy and record,
+    ``ours`` their mean with the interval of ``prlib.statistics.over_trainings``, the distances are means, and
+    ``record`` is the name of the first one's. Where the attack is the strongest of several, ``of`` says of how many;
+    elsewhere it is 0.
+    """
+    sizes, distances = ["n_train", "n_test", "of"], ["l0", "l2", "linf"]
+    rows = [_row(record, cell) for record in records for cell in record.cells]
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances]).astype(
+        {"epsilon": float}
+    )  # even without rows
+    how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
+    pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
+    pooled["trainings"] = [tuple(sorted({one.seed: one for one in found}.values())) for found in pooled.trainings]
+    pooled["record"] = [trainings[0].record for trainings in pooled.trainings]
+    pooled["ours"] = [
+        over_trainings([one.accuracy for one in trainings], total)
+        for trainings, total in zip(pooled.trainings, pooled.total, strict=True)
+    ]
+    return pooled.drop(columns="total")
+
+
+def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
+    """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
+
+    Cells that were not measured have None there. ``where`` gives a value or a list of values for columns of
+    ``prlib.paper.tables()``.
+    """
+    theirs = select(paper.tables().assign(epsilon=0.0), where)
+    # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.
+    normal = theirs.case == "normal"
+    key = theirs[COLUMNS].copy()
+    key["defence"] = key.defence.where(key.phase != "none", "none")
+    key["phase"] = key.phase.where(~normal, "both")
+    key[["attack", "case"]] = key[["attack", "case"]].where(~normal, "")
+    ours = key.merge(best(measured(records), COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
+    both = pd.concat([theirs.reset_index(drop=True), ours], axis=1).astype(object)
+    both = both.where(both.notna(), None)
+    pairs = list(zip(both.ours, both.accuracy, strict=True))
+    both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
+    both["agrees"] = [None if cell.ours is None else agrees(cell, cell.accuracy) for cell in both.itertuples()]
+    return both
+
+
+def best(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """One row for each combination of the columns: that of most images, and the strongest of most attacks."""
+    return cells.sort_values(["n_test", "of"], ascending=False, kind="stable").drop_duplicates(columns)
+
+
+def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """A copy of the rows whose columns have these values, or one of these lists of values.
+
+    Attacks are those at the paper's ε unless ``where`` says otherwise.
+    """
+    for name, value in ({"epsilon": 0.0} | dict(where)).items():
+        frame = frame[frame[name].isin(value if isinstance(value, list | tuple) else [value])]
+    return frame.copy()
+
+
+def expected(cell: Any) -> Estimate:
+    """Our accuracy, and between what bounds the paper's number agrees with it.
+
+    The paper's is one training. Where we have at least ``ENOUGH``, the bounds are those of one more training
+    (``prlib.statistics.next_training``); elsewhere the tolerance and the half-width of Wilson's interval, which the
+    spread of two trainings would make too wide.
+
+    Args:
+        cell: a row of ``measured`` or ``compare``, with ``case``, ``ours``, ``trainings``, ``dataset`` and ``n_test``.
+    """
+    accuracies = [one.accuracy for one in cell.trainings]
+    if len(accuracies) >= ENOUGH:
+        return next_training(accuracies, cell.n_test, DATASETS[cell.dataset].n_test)
+    value = cell.ours.value
+    reach = TOLERANCE["attacked" if cell.case in ("A", "B", "C") else "clean"]
+    reach += wilson(value * cell.n_test, cell.n_test).half_width
+    return Estimate(value, value - reach, value + reach)
+
+
+def agrees(cell: Any, theirs: float) -> bool:
+    """Whether the paper's number is ``expected`` of our cell."""
+    _, low, high = expected(cell)
+    return low - 1e-9 <= theirs <= high + 1e-9
+
+
+def _row(record: Record, cell: Cell) -> list[Any]:
+    training = record.experiment.training
+    names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
+    clean = cell.case == "normal"
+    phased = clean or cell.case == "adaptive"
+    phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
+    what = [phase, cell.attack, cell.epsilon or 0.0, "" if clean else cell.case]
+    of = len(record.experiment.attacks) if cell.attack == "strongest" else 0
+    sizes = [training.n_train, record.experiment.n_test, of]
+    one = OneTraining(training.seed, cell.correct / cell.total, record.experiment.name)
+    distances = [cell.l0, cell.l2, cell.linf]
+    return [
+        training.dataset,
+        names[0],
+        cell.epoch,
+        *what,
+        *sizes,
+        cell.total,
+        one,
+        *distances,
+    ]

@@ -1,0 +1,73 @@
+"""What the other reading of a choice changes, and whether it explains a difference from the paper."""
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from prlib import paper
+from prlib.findings.cells import COLUMNS, compare, expected, measured
+from prlib.record import Record
+from prlib.statistics import Estimate
+
+
+def ablations(records: Iterable[Record]) -> pd.DataFrame:
+    """What the other reading of a choice changes: a row a cell that differs from another in a variant alone.
+
+    Columns: ``COLUMNS``, n_train and n_test of the variant's cell, id and topic of the choice
+    (``prlib.paper.deviations()``), variant, base (their names), ours and default (Estimates), difference, record and
+    default_record.
+    """
+    cells, rows = measured(records), []
+    for entry in paper.deviations():
+        for variant, base in entry.get("variants", {}).items():
+            for column in ("defence", "attack", "case"):
+                same = [*(c for c in COLUMNS if c != column), "n_train", "n_test"]
+                pairs = cells[cells[column] == variant].merge(
+                    cells[cells[column] == base][[*same, "ours", "record"]], on=same
+                )
+                renamed = {"ours_x": "ours", "record_x": "record", "ours_y": "default", "record_y": "default_record"}
+                for pair in pairs.rename(columns=renamed).to_dict("records"):
+                    names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
+                    rows.append(pair | names | {"difference": pair["ours"].minus(pair["default"])})
+    columns = ["id", "topic", "variant", "base", "ours", "default", "difference", "record", "default_record"]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "n_train", "n_test", *columns])
+
+
+def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The paper's numbers that ours do not agree with, and whether the other reading of a choice explains it.
+
+    A row a number and reading, or one with the id "" where no reading was measured. Columns: those of ``compare``, and
+    of ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
+    effect_n_train, and explains: "no" unless ours, changed so, would come nearer by more than the half-width of the
+    effect's interval, "yes" if it would then agree, else "partly". Of a reading that was measured on different numbers
+    of training images the largest counts. ``where`` is as for ``compare``.
+    """
+    cells = compare(records, **where)
+    cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
+    readings, rows = ablated.to_dict("records"), []
+    for cell in cells.to_dict("records"):
+        found = [row for row in readings if _base(row) == tuple(cell[name] for name in COLUMNS)]
+        most = {row["variant"]: row["n_train"] for row in sorted(found, key=lambda row: row["n_train"])}
+        found = [row for row in found if row["n_train"] == most[row["variant"]]]
+        for row in found:
+            told = {"id": row["id"], "variant": row["variant"], "effect": row["difference"]}
+            told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}
+            rows.append(cell | told | {"explains": _explains(cell, row["difference"])})
+        if not found:
+            rows.append(cell | {"id": "", "variant": ""})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _base(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The cell that an ablation's row is a variant of, by ``COLUMNS``."""
+    return tuple(row["base"] if row[name] == row["variant"] else row[name] for name in COLUMNS)
+
+
+def _explains(cell: Mapping[str, Any], effect: Estimate) -> str:
+    gap = cell["accuracy"] - cell["ours"].value
+    if abs(gap) - abs(gap - effect.value) <= effect.half_width:
+        return "no"
+    _, low, high = expected(SimpleNamespace(**cell))
+    return "yes" if low <= cell["accuracy"] - effect.value <= high else "partly"

@@ -1,0 +1,85 @@
+"""What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
+
+from prlib.pages.attacks import (
+    VARIANT_TITLES,
+    attack_settings,
+    attack_variants,
+    cases,
+    distances_by_case,
+    labels_given,
+)
+from prlib.pages.choices import ablated, choices, effects, explained
+from prlib.pages.claims import answer, scoreboard, summary, suspicions, verdicts
+from prlib.pages.commands import rerun_command
+from prlib.pages.comparisons import (
+    accuracies,
+    distances,
+    glance,
+    long_training,
+    noise_distances,
+    other_epsilon,
+    paper_and_ours,
+)
+from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
+from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
+from prlib.pages.prose import tell
+from prlib.pages.records import committed, obtain, start, variants
+from prlib.pages.robustness import (
+    convergence,
+    exposure_of_many,
+    guarantees,
+    rivals,
+    sanity_counts,
+    sanity_evidence,
+)
+from prlib.pages.tables import Table, badge, note
+
+__all__ = [
+    "ATTACKS",
+    "ATTACK_TITLES",
+    "NOISE_LABELS",
+    "VARIANT_TITLES",
+    "Table",
+    "ablated",
+    "accuracies",
+    "answer",
+    "attack_settings",
+    "attack_variants",
+    "badge",
+    "benchmark",
+    "cases",
+    "choices",
+    "committed",
+    "convergence",
+    "costs",
+    "datasets_table",
+    "distances",
+    "distances_by_case",
+    "effects",
+    "explained",
+    "exposure_of_many",
+    "glance",
+    "guarantees",
+    "labels_given",
+    "long_training",
+    "network_table",
+    "noise_distances",
+    "note",
+    "obtain",
+    "other_epsilon",
+    "paper_and_ours",
+    "provenance",
+    "recipe_table",
+    "rerun_command",
+    "rivals",
+    "sanity_counts",
+    "sanity_evidence",
+    "scoreboard",
+    "source",
+    "start",
+    "summary",
+    "suspicions",
+    "tell",
+    "variants",
+    "verdicts",
+]

@@ -1,0 +1,123 @@
+"""What the paper leaves open: what was chosen, and what the other reading of each choice changes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from prlib import paper
+from prlib.cases import MORE_CASES
+from prlib.data import DATASETS
+from prlib.findings.choices import ablations, reasons
+from prlib.pages.content import Content, Number, Span, code, mark, number
+from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.records import committed
+from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, formatted, frame
+from prlib.profiles import COMMITTED, default_attack, default_defence
+
+
+def choices(group: str, caption: str) -> Table:
+    """What the paper says, what its released code does and what ours does, for a group of the choices.
+
+    Raises:
+        ValueError: the protocol does not have a variant that an entry names.
+    """
+    rows = [
+        {
+            "choice": f"**{entry['id']}** {entry['topic']}",
+            "the paper": entry["paper"],
+            "its released code": entry["code"],
+            "ours, and variants": " ".join([entry["ours"], _variants(entry), entry.get("other", "")]),
+        }
+        for entry in paper.deviations()
+        if entry["group"] == group
+    ]
+    return Table(frame(rows), caption, f"choices-{group}")
+
+
+def explained(table: int) -> Table:
+    """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
+    readings = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
+    effect, rows = "changes ours by [95% interval]", []
+    for cell in reasons(committed("published"), readings, table=table).itertuples():
+        row = {
+            "cell": _cell(cell),
+            "paper": cell.accuracy,
+            "ours": number(cell.ours, cell.record),
+            "other reading": (f"**{cell.id}** ", code(cell.variant)) if cell.id else "none measured",
+        }
+        if cell.id:
+            row[effect] = cell.effect
+            row["explains it?"] = mark(cell.explains)
+            row["measured"] = Span(f"{cell.effect_n_train:,} training images", cell.effect_record, ("badge",))
+        rows.append(row)
+    caption = (
+        "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
+        "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "
+        "more than chance. What was measured on fewer training images is a hint and no more."
+    )
+    columns = {"paper": formatted(".4f"), "ours": accuracy(), effect: SIGNED}
+    return Table(frame(rows), caption, f"explained-{table}", columns)
+
+
+def effects(found: pd.DataFrame) -> Table:
+    """A row for each other reading of a choice in ``prlib.findings.choices.ablations``: its effect."""
+    rows = []
+    for (id_, topic, variant, base), group in found.groupby(["id", "topic", "variant", "base"], sort=False):
+        values = [d.value for d in group.difference]
+        rows.append(
+            {
+                "choice": f"**{id_}** {topic}",
+                "variant": variant,
+                "instead of": base,
+                "accuracies": len(group),
+                "changed beyond chance": sum(not d.low <= 0 <= d.high for d in group.difference),
+                "from … to": (min(values), max(values)),
+            }
+        )
+    between = Column(lambda ends: "{:+.3f} … {:+.3f}".format(*ends))
+    columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
+    return Table(frame(rows), "What the other reading of each choice changes.", "effects", columns)
+
+
+def ablated(found: pd.DataFrame, profile: str) -> Table:
+    """The rows of ``prlib.findings.choices.ablations``, each accuracy linked to its record."""
+    rows = [
+        {
+            "choice": f"**{row.id}** {row.topic}",
+            "dataset": DATASETS[row.dataset].title,
+            "epochs": row.epochs,
+            "judged": " ".join(filter(None, [attack_title(row.attack), row.case, PHASE_TITLES.get(row.phase)])),
+            "variant": (row.variant, number(row.ours, row.record)),
+            "instead of": (row.base, number(row.default, row.default_record)),
+            "difference [95% interval]": row.difference,
+        }
+        for row in found.itertuples()
+    ]
+    reading = Column(_reading)
+    columns = {"epochs": COUNT, "variant": reading, "instead of": reading, "difference [95% interval]": SIGNED}
+    caption = f"Variants and what they change (profile `{profile}`)."
+    return Table(frame(rows), caption, f"ablations-{profile}", columns)
+
+
+def _variants(entry: Mapping[str, Any]) -> str:
+    """The names of an entry's variants, after checking that the protocol has them."""
+    names = list(entry.get("variants", []))
+    for name in names:
+        if name not in MORE_CASES:
+            (default_attack if name.startswith(("fgsm", "bim", "mim")) else default_defence)(name, "mnist")
+    return f"**Variants:** {', '.join(f'`{name}`' for name in names)}." if names else ""
+
+
+def _cell(cell: Any) -> str:
+    """One of the paper's cells in words."""
+    where = {"none": "no defence", "both": f"{cell.defence} in both phases", "": cell.defence}
+    words = [DATASETS[cell.dataset].title, where.get(cell.phase, f"{cell.defence} in {PHASE_TITLES.get(cell.phase)}")]
+    words += [attack_title(cell.attack), f"case {cell.case}"] if cell.attack else []
+    return ", ".join(words)
+
+
+def _reading(value: tuple[str, Number]) -> Content:
+    """A reading's name and the accuracy under it."""
+    name, accuracy_ = value
+    return code(name), " ", accuracy_.content(3)

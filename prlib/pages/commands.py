@@ -1,0 +1,44 @@
+"""The commands that pages show."""
+
+from IPython.display import Markdown
+
+from prlib.experiment import Experiment
+from prlib.profiles import OVERRIDES, PROFILES, Parameters
+
+
+def rerun_command(chapter: str, parameters: Parameters) -> Markdown:
+    """The exact command that runs this chapter again with the same parameters."""
+    default, options = Parameters(), []
+    for name, value in vars(parameters).items():
+        if isinstance(value, tuple):
+            options.append(f"-y '{name}: {list(value)}'")
+        elif value != getattr(default, name) or name == "profile":
+            options.append(f"-p {name} {value}")
+    command = f".venv/bin/papermill book/{chapter}.ipynb _build/{chapter}.ipynb {' '.join(options)}"
+    return Markdown(f"```bash\n{command}\n```")
+
+
+def recompute_command(experiment: Experiment) -> str:
+    """The command that measures one experiment again; empty if no profile has it, whatever sizes it is given."""
+    t = experiment.training
+    sizes = {"seeds": (t.seed,), "epochs": experiment.epochs, "n_train": t.n_train, "n_test": experiment.n_test}
+    chosen = {attack.epsilon for attack in experiment.attacks if attack.epsilon}
+    if chosen and "adaptive" not in experiment.cases:  # whose own a profile gives
+        (sizes["epsilon"],) = chosen
+    for overrides in ({}, sizes):
+        for profile in PROFILES:
+            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)  # type: ignore[arg-type]
+            if experiment in parameters.experiments():
+                return run_command(parameters, t.dataset, f"{experiment.name} ")
+    return ""
+
+
+def run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
+    """The command that measures a dataset's experiments, or only those whose name starts so, into another folder."""
+    options = [f"{only}--profile {parameters.profile} --datasets {dataset}"]
+    for name in OVERRIDES:
+        value = getattr(parameters, name)
+        if value is not None:
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            options.append(f"--{name.replace('_', '-')} {text}")
+    return f"PRLIB_RESULTS=_build/again .venv/bin/python -m prlib run {' '.join(options)}"

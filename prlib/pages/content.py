@@ -1,0 +1,84 @@
+"""What a cell or a sentence holds, for two readers: MyST Markdown for the site, plain text for a notebook and CSV."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Union
+
+from markdown_it import MarkdownIt
+
+from prlib.statistics import Estimate
+
+Content = Union[str, "Span", tuple["Content", ...]]
+"""An author's Markdown, a span, or a sequence of both."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of text: as code, linked to a record's page, with the classes that style it.
+
+    A link's text may hold marks of its own, which a reader of the text alone sees.
+    """
+
+    text: str
+    record: str = ""
+    classes: tuple[str, ...] = ()
+    code: bool = False
+
+    def markdown(self) -> str:
+        """The span as MyST Markdown."""
+        text = f"`{self.text}`" if self.code else self.text
+        link = f"(record:{self.record})" if self.record else ""
+        classes = "{" + " ".join(f".{name}" for name in self.classes) + "}" if self.classes else ""
+        return f"[{text}]{link}{classes}" if link or classes else text
+
+
+@dataclass(frozen=True)
+class Number:
+    """An accuracy of ours, and the records behind it, one a seed."""
+
+    estimate: Estimate
+    records: tuple[str, ...]
+
+    def content(self, digits: int = 4, interval: bool = False) -> Content:
+        """The value linked to its record's page (the first seed's), with its 95% interval if asked for."""
+        value = Span(f"{self.estimate.value:.{digits}f}", record=self.records[0])
+        return (value, f" [{self.estimate.low:.3f}, {self.estimate.high:.3f}]") if interval else value
+
+
+def number(estimate: Estimate | None, record: str) -> Number | None:
+    """An accuracy of ours with its record's name; None if it was not measured."""
+    return None if estimate is None else Number(estimate, (record,))
+
+
+def code(text: object) -> Span:
+    """Text as code."""
+    return Span(str(text), code=True)
+
+
+def mark(word: str) -> Span:
+    """A verdict's word, with the class that colours it."""
+    return Span(word, classes=("verdict", word.replace(" ", "-")))
+
+
+def markdown(content: Content) -> str:
+    """Content as MyST Markdown."""
+    if isinstance(content, tuple):
+        return "".join(map(markdown, content))
+    return content.markdown() if isinstance(content, Span) else content
+
+
+def plain(content: Content) -> str:
+    """Content as text without markup."""
+    if isinstance(content, tuple):
+        return "".join(map(plain, content))
+    return content.text if isinstance(content, Span) else _text(content)
+
+
+@cache
+def _text(text: str) -> str:
+    """An author's Markdown without its marks; names of MyST's roles stay."""
+    (inline,) = _PARSER.parseInline(text)
+    return "".join(token.content for token in inline.children or [])
+
+
+_PARSER = MarkdownIt("zero").enable(["emphasis", "backticks", "link"])

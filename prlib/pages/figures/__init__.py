@@ -1,0 +1,35 @@
+"""Figures, drawn from records and from the models themselves; every one reads in grayscale."""
+
+from prlib.pages.figures.drawing import style
+from prlib.pages.figures.method import (
+    architecture,
+    cases,
+    examples,
+    exposure_maps,
+    exposure_over_epsilon,
+    letter_c,
+    noise_beside_redraw,
+    pairs,
+    staircase,
+    staircases,
+)
+from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon, over_steps, then_and_now, under_attack
+
+__all__ = [
+    "accuracy_over_epochs",
+    "architecture",
+    "cases",
+    "examples",
+    "exposure_maps",
+    "exposure_over_epsilon",
+    "letter_c",
+    "noise_beside_redraw",
+    "over_epsilon",
+    "over_steps",
+    "pairs",
+    "staircase",
+    "staircases",
+    "style",
+    "then_and_now",
+    "under_attack",
+]

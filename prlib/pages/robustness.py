@@ -1,0 +1,149 @@
+"""Attacks that know the defence: do they converge, do the checks hold, what can be guaranteed, how do rivals fare?"""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+
+from prlib.attacks import Staircase, guaranteed
+from prlib.data import DATASETS, Split, to_float
+from prlib.experiment import labelled
+from prlib.findings.checks import MORE, Kept, Stuck, sanity, worst_cases
+from prlib.pages.content import Content, Number, number
+from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, formatted, frame
+from prlib.profiles import default_defence
+from prlib.record import Record
+from prlib.redraw import PixelRedraw
+
+
+def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:
+    """What the share of exposed pixels guarantees, for each dataset's images, redraw and ε, and at two small ε."""
+    rows = []
+    for split, redraw, own in zip(splits, redraws, epsilons, strict=True):
+        stairs, images = Staircase.of(redraw), to_float(split.images)
+        for epsilon in sorted({0.004, 0.01, own}):
+            exposure = stairs.exposure(images, epsilon).flatten(1)
+            rows.append(
+                {
+                    "dataset": DATASETS[split.name].title,
+                    "ε": f"{epsilon:.3f}" + " (the paper's)" * (epsilon == own),
+                    "pixels exposed, mean": (exposure > 0).float().mean().item(),
+                    "images without any": f"{(exposure.amax(1) == 0).sum():,} of {len(images):,}",
+                    "largest guarantee, mean": guaranteed(torch.ones(len(images)), exposure).mean().item(),
+                }
+            )
+    caption = (
+        "What can be guaranteed on the embedded sample's test images: the last column is the accuracy that a "
+        "classifier without a mistake would keep."
+    )
+    columns = {"pixels exposed, mean": formatted(".1%", right=False), "largest guarantee, mean": formatted(".4f")}
+    return Table(frame(rows), caption, "guarantees", columns)
+
+
+def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Table:
+    """The pixels that one PR model and twenty expose at each dataset's ε."""
+    rows = []
+    for split, own in zip(splits, epsilons, strict=True):
+        images = to_float(split.images)
+        for kind in ("pr", "pr-multi"):
+            redraw = default_defence(kind, split.name).build()
+            assert isinstance(redraw, PixelRedraw)
+            exposure = Staircase.of(redraw).exposure(images, own)
+            exposed = (exposure > 0).float().mean().item()
+            rows.append([DATASETS[split.name].title, kind, own, exposed, exposure.mean().item()])
+    variation = "total variation a pixel, mean"
+    shown = pd.DataFrame(rows, columns=["dataset", "redraw", "ε", "pixels exposed", variation])
+    columns = {"ε": formatted(".3f"), "pixels exposed": formatted(".1%", right=False), variation: formatted(".3f")}
+    caption = "One PR model and twenty, at the paper's ε, on the embedded sample."
+    return Table(shown, caption, "exposure-multi", columns)
+
+
+def convergence(cells: pd.DataFrame) -> Table:
+    """Attacks that know the defence, and the same with more of something (``prlib.findings.checks.MORE``)."""
+    same = ["dataset", "defence", "phase", "epochs", "n_test"]
+    found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
+    pairs = [
+        (cell, found.get((more, *where)))
+        for (attack, *where), cell in found.items()
+        for less, more in MORE
+        if less == attack
+    ]
+    rows = [
+        {
+            "dataset": DATASETS[less.dataset].title,
+            "attack": attack_title(less.attack),
+            "accuracy": number(less.ours, less.record),
+            "with more": attack_title(more.attack),
+            "accuracy with more": number(more.ours, more.record),
+            "difference [95% interval]": more.ours.minus(less.ours),
+            "images": less.n_test,
+        }
+        for less, more in pairs
+        if more is not None
+    ]
+    columns = dict.fromkeys(["accuracy", "accuracy with more"], accuracy())
+    columns |= {"difference [95% interval]": SIGNED, "images": COUNT}
+    caption = "Does more of it help the attacker? Negative differences say that it does."
+    return Table(frame(rows), caption, "convergence", columns)
+
+
+def sanity_counts(records: Iterable[Record]) -> Table:
+    """How often each of the standard checks (``prlib.findings.checks.sanity``) passed and failed."""
+    found = _titled(sanity(records)).groupby(["dataset", "check"], sort=False).outcome
+    counts = found.value_counts().rename("how often").reset_index()
+    return Table(counts, "The standard checks, computed from the records.", "sanity")
+
+
+def sanity_evidence(records: Iterable[Record]) -> Table:
+    """Each of the standard checks with its evidence."""
+    columns = {"evidence": Column(_evidence)}
+    return Table(_titled(sanity(records)), "Each check with its evidence.", "sanity-evidence", columns)
+
+
+def rivals(records: Iterable[Record]) -> Table:
+    """Defences side by side: clean, under the paper's attacks, under the strongest that know the defence, and cost."""
+    records = list(records)
+    # Not seconds, which would compare machines: a defence used at test time alone is put before a plain training.
+    gradients = {r.experiment.training.defence.name: r.experiment.training.gradients for r in records}
+    known = "attacks that know [95% interval]"
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "defence": cell.defence,
+            "used in": PHASE_TITLES[cell.phase],
+            "clean": number(cell.clean, cell.clean_record),
+            "the paper's attacks": number(cell.paper, cell.paper_record),
+            known: number(cell.adaptive, cell.adaptive_record),
+            "images": cell.n_test,
+            "epochs": cell.epochs,
+            "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defence]),
+        }
+        for cell in worst_cases(records).itertuples()
+    ]
+    columns = {"clean": accuracy(), "the paper's attacks": accuracy(), known: accuracy(interval=True), "images": COUNT}
+    caption = (
+        "Each network before an attacker: accuracy on clean test images, under the worst of the paper's FGSM, BIM and "
+        "MIM (in case A if it is redrawn at test time, else in case B; on the same images if so measured), and under "
+        "the strongest attack per image of those that know the defence and the label, with how many images met it. "
+        "Training cost its epochs, and as many gradients for each training image as the last column says."
+    )
+    return Table(frame(rows), caption, "rivals", columns)
+
+
+def _titled(found: pd.DataFrame) -> pd.DataFrame:
+    return found.assign(dataset=[DATASETS[name].title for name in found.dataset])
+
+
+def _evidence(evidence: Stuck | tuple[Kept, ...]) -> Content:
+    """What a check rests on, in words."""
+    if isinstance(evidence, Stuck):
+        return f"at {evidence.share:.1%} of the clean images ({evidence.defence})"
+    if len(evidence) == 1:
+        return "accuracy ", _kept(evidence[0]), " at ε = 1, where any image is allowed"
+    weaker, stronger = ((f"{labelled(one.attack, one.epsilon or None)} ", _kept(one)) for one in evidence)
+    return weaker, ", ", stronger
+
+
+def _kept(one: Kept) -> Content:
+    return Number(one.accuracy, (one.record,)).content(3)

@@ -1,0 +1,157 @@
+"""Tables of typed values, whose columns know their format and alignment."""
+
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from prlib.pages.content import Content, Span, code, markdown, plain
+from prlib.profiles import Parameters
+from prlib.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column shows its values.
+
+    Args:
+        show: gives the content of a value.
+        right: whether it is aligned to the right, as numbers are.
+        missing: what stands where there is no value.
+    """
+
+    show: Callable[[Any], Content]
+    right: bool = False
+    missing: str = ""
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> "Column":
+        """The column of values that nothing is said about: numbers or content."""
+        known = [value for value in values if not _is_missing(value)]
+        return NUMBERS if all(isinstance(value, numbers.Real) for value in known) else TEXT
+
+    def content(self, value: Any) -> Content:
+        """What the column shows of a value, or of None and NaN."""
+        return self.missing if _is_missing(value) else self.show(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: MyST Markdown for the site, HTML where a notebook is read by itself.
+
+    Args:
+        frame: its values, None or NaN where there is none.
+        caption: with one it is numbered.
+        name: what it is referred to by.
+        columns: how columns are shown; one that is not named shows numbers or content as they are.
+        command: what measures its numbers again, shown below it.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    name: str
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    command: str = ""
+
+    def __repr__(self) -> str:
+        return f"Table {self.name}: {len(self.frame)} rows"
+
+    def text(self) -> pd.DataFrame:
+        """What is shown, without markup."""
+        return self._contents().map(plain)
+
+    def _repr_markdown_(self) -> str:
+        if self.frame.empty:
+            return f"*{self.caption} There is nothing to show in this profile yet.*"
+        rules = ["---:" if self._column(name).right else ":---" for name in self.frame]
+        lines = [list(self.frame), rules, *self._contents().map(markdown).values.tolist()]
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        if not self.caption:
+            return body
+        below = f"\n```bash\n{self.command}\n```\n" if self.command else ""
+        return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n{below}"
+
+    def _repr_html_(self) -> str:
+        return self.text().style.hide(axis="index").set_caption(self.caption).to_html(table_uuid=self.name)
+
+    def _column(self, name: str) -> Column:
+        return self.columns.get(name) or Column.of(self.frame[name])
+
+    def _contents(self) -> pd.DataFrame:
+        shown = {name: list(map(self._column(name).content, self.frame[name])) for name in self.frame}
+        return pd.DataFrame(shown, columns=list(self.frame), dtype=object)
+
+
+def formatted(spec: str, right: bool = True, missing: str = "") -> Column:
+    """A column of numbers in a format of Python's."""
+    return Column(lambda value: format(value, spec), right, missing)
+
+
+def accuracy(digits: int = 4, interval: bool = False) -> Column:
+    """A column of ``Number``, each linked to its record's page; a dash where none was measured."""
+    return Column(lambda value: value.content(digits, interval), right=True, missing="–")
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> pd.DataFrame:
+    """Rows as a frame that leaves their values as they are."""
+    return pd.DataFrame(list(rows), columns=columns, dtype=object)
+
+
+def note(text: str) -> Markdown:
+    """A paragraph set apart."""
+    return Markdown(f":::{{note}}\n{text}\n:::\n")
+
+
+def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> Span:
+    """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
+    changed = parameters.recompute or parameters.seeds or cell.record not in _names(parameters.profile)
+    profile = "custom" if parameters.custom and changed else parameters.profile
+    text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
+    return Span(f"{text}{f' · {cell.epochs:,} epochs' if epochs else ''}", cell.record, ("badge",))
+
+
+def signed(difference: Estimate) -> str:
+    """A difference of accuracies with its 95% interval."""
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
+
+
+def with_minus(text: str) -> str:
+    """A formatted number with a minus sign instead of a hyphen."""
+    return text.replace("-", "−")
+
+
+def significant(value: Any) -> str:
+    """Three digits of a fraction, whole thousands with commas, anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+TEXT = Column(lambda value: value if isinstance(value, str | Span | tuple) else significant(value))
+"""A column of content, and numbers among it."""
+
+CODE = Column(code)
+"""A column of code."""
+
+NUMBERS = Column(significant, right=True)
+"""A column of numbers of different sizes."""
+
+COUNT = formatted(",")
+"""A column of whole numbers."""
+
+SIGNED = Column(signed, right=True)
+"""A column of differences of accuracies (Estimates)."""
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+@cache
+def _names(profile: str) -> set[str]:
+    return {experiment.name for experiment in Parameters(profile).experiments()}

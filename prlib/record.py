@@ -1,0 +1,203 @@
+"""Records: what an experiment measured, cell by cell and example by example, and where the numbers come from."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NotRequired
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic's, before Python 3.12
+
+from prlib.experiment import Experiment, labelled, to_json, unlabelled
+
+SCHEMA = 1
+"""Version of the records' format."""
+
+RESULTS = 2
+"""Version of the numbers, raised when a change of the code changes them; older records are then stale."""
+
+Count = Annotated[int, Ge(0)]
+Distance = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured accuracy.
+
+    ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
+    examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
+    it found no gradient; ``epsilon`` is as an attack's in an experiment.
+    """
+
+    epoch: int
+    tested_with: str
+    case: str
+    attack: str
+    correct: Count
+    total: Count
+    success: str
+    l0: Distance
+    l2: Distance
+    linf: Distance
+    attacked: Distance = 0.0
+    stuck: Share = 0.0
+    epsilon: float | None = None
+
+
+class Machine(TypedDict):
+    """The machine that measured; ``device`` is the name of its processor or GPU, in older records with TF32's mark."""
+
+    device: str
+    cores: int | None
+    system: str
+
+
+class Seconds(TypedDict):
+    """What training took until the last epoch, and the measuring of this record in all."""
+
+    training: float
+    total: float
+
+
+class Provenance(TypedDict):
+    """Where a record's numbers come from; git's values are None where there is no repository.
+
+    ``digests`` are of the images by split, ``tf32`` says whether a GPU multiplied with 10 bits of precision,
+    ``snapshots`` in which numbers the judged networks are stored where that is not float32.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    machine: Machine
+    tf32: NotRequired[bool]
+    finished: str
+    seconds: Seconds
+    peak_megabytes: NotRequired[int]
+    digests: dict[str, str]
+    snapshots: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one experiment measured, and where its numbers come from."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    provenance: Provenance
+    schema: int = field(default_factory=lambda: SCHEMA)
+    results: int = field(default_factory=lambda: RESULTS)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the code's numbers have changed since."""
+        return (self.schema, self.results) != (SCHEMA, RESULTS)
+
+    @property
+    def tf32(self) -> bool:
+        """Whether a GPU multiplied with 10 bits of precision, in training and in judging."""
+        return self.provenance.get("tf32", self.provenance["machine"]["device"].endswith(_WITH_TF32))
+
+    @property
+    def device(self) -> str:
+        """What the numbers were computed on, and how if that was with TF32."""
+        return self.provenance["machine"]["device"].removesuffix(_WITH_TF32) + _WITH_TF32 * self.tf32
+
+
+_WITH_TF32 = " with TF32"  # what older records add to the device's name
+
+_RECORD = TypeAdapter(Record)
+
+
+class Place(NamedTuple):
+    """Which of a record's cells: the attack, with its ε, is "" on clean images."""
+
+    epoch: int
+    tested_with: str
+    attack: str
+    epsilon: float | None
+    case: str
+
+
+def grid(experiment: Experiment) -> Iterator[Place]:
+    """The places of an experiment's cells, in a record's order."""
+    attacks = [(attack.name, attack.epsilon) for attack in experiment.attacks] or [("", None)]
+    if experiment.cases == ("adaptive",):
+        attacks.append(("strongest", attacks[0][1]))
+    for epoch in sorted(set(experiment.epochs)):
+        for defence in experiment.tested_with:
+            for attack, epsilon in attacks:
+                for case in experiment.cases or ("normal",):
+                    yield Place(epoch, defence.name, attack, epsilon, case)
+
+
+def read_record(path: Path) -> Record:
+    """Read a record; raises what ``parse_record`` does."""
+    return parse_record(path.read_bytes(), path)
+
+
+def parse_record(content: bytes, path: Path) -> Record:
+    """Make a record of a file's content.
+
+    Raises:
+        ValueError: it is not a record, or one that contradicts itself or its name; in a sentence that names the path.
+    """
+    try:
+        data = json.loads(content.decode(), object_hook=_fields)
+        if (schema := data["schema"]) > SCHEMA:
+            raise ValueError(f"its schema is {schema}, and this version of the library reads up to {SCHEMA}")
+        record = _RECORD.validate_json(json.dumps(data), strict=True)
+        if json.loads(json.dumps(to_json(record)), object_hook=_fields) != data:
+            raise ValueError("it holds what no record does")
+        _check(record, path.stem)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(_damaged(path, f"{place}: {first['msg']}")) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(_damaged(path, str(error) if type(error) is ValueError else repr(error))) from error
+    return record
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is not a record of this library ({why}); delete it or measure it again"
+
+
+def _fields(data: dict[str, Any]) -> dict[str, Any]:
+    """An object of the JSON with an attack's ε apart from its name."""
+    for name, mark in (("attack", "success"), ("name", "options")):
+        if name in data and mark in data:
+            data[name], data["epsilon"] = unlabelled(data[name])
+    return data
+
+
+def _check(record: Record, name: str) -> None:
+    """Raise a ValueError unless the cells are the experiment's, and their counts those of their bits."""
+    if record.experiment.name != name:
+        raise ValueError(f"its content is {record.experiment.name}")
+    places = [Place(c.epoch, c.tested_with, c.attack, c.epsilon, c.case) for c in record.cells]
+    if places != list(grid(record.experiment)):
+        raise ValueError(f"its {len(places)} cells are not those of its experiment")
+    for cell in record.cells:
+        where = f"epoch {cell.epoch}, {cell.tested_with}, {labelled(cell.attack, cell.epsilon)}, {cell.case}"
+        if cell.total != record.experiment.n_test:
+            raise ValueError(f"{where}: total is {cell.total}, of {record.experiment.n_test} test images")
+        if pack(unpack(cell.success, cell.total)) != cell.success:
+            raise ValueError(f"{where}: success does not hold {cell.total} bits")
+        if (right := int(unpack(cell.success, cell.total).sum())) != cell.correct:
+            raise ValueError(f"{where}: correct is {cell.correct}, and {right} bits are set")
+
+
+def pack(bits: torch.Tensor) -> str:
+    """Bool N as a hex string, the first example in the highest bit; the last byte is filled up with zeros."""
+    return np.packbits(bits.numpy()).tobytes().hex()
+
+
+def unpack(text: str, n: int) -> torch.Tensor:
+    """The n bools that ``pack`` wrote."""
+    return torch.from_numpy(np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=n).astype(bool))

@@ -1,0 +1,220 @@
+"""What the registry says of the kinds of attack, compared with what they do; what the protocol says of its names."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from prlib.attacks import Adversary, bim, fgsm, mim, square
+from prlib.attacks.base import ALLOWED, check_parameters
+from prlib.attacks.registry import KINDS, Cost, Kind
+from prlib.cases import judge
+from prlib.data import load
+from prlib.estimate import _images_judged
+from prlib.experiment import Attack, Defence, Experiment, Training
+from prlib.pages.names import attack_title
+from prlib.profiles import default_attack, default_defence, default_recipe
+from prlib.profiles.named import NAMED, Named
+from prlib.redraw import PixelRedraw
+from prlib.run import run
+from prlib.store import Store
+
+ONE = PixelRedraw.fit(steps=500)
+
+
+class Counting(nn.Module):
+    """Logits of five classes, which counts the images that it sees with a gradient and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 5)
+        nn.init.normal_(self.layer.weight, generator=torch.Generator().manual_seed(0))
+        self.gradients = self.predictions = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.requires_grad:
+            self.gradients += len(images)
+        else:
+            self.predictions += len(images)
+        return self.layer(images.flatten(1))
+
+
+OPTIONS = {
+    "fgsm": {},
+    "bim": {"steps": 3},
+    "mim": {},
+    "cw_l2": {"max_steps": 100, "binary_search_steps": 2},
+    "eot_pgd": {"steps": 2, "draws": 3, "restarts": 2, "step_size": 0.01},
+    "crossing": {"steps": 3, "draws": 4},
+    "square": {"queries": 20},
+    "auto": {"steps": 20, "draws": 3},
+    "transfer": {"steps": 2, "restarts": 3, "step_size": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_costs_and_sees_what_the_registry_says(name: str) -> None:
+    kind, images = KINDS[name], torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    attacked, surrogate = Counting(), Counting()
+    known = {"defence": ONE, "generator": torch.Generator().manual_seed(2), "surrogate": surrogate}
+    given = {key: known[key] for key in kind.needs} | ({"epsilon": 0.01} if kind.bounded else {})
+    labels = attacked(images).argmax(1)
+    attacked.predictions = 0
+    result = kind.function(attacked, images, labels, **OPTIONS[name], **given)
+    assert result.shape == images.shape
+    assert kind.follows_gradient == (attacked.gradients > 0)
+    gradients, predictions = (count * len(images) for count in kind.cost(OPTIONS[name]))
+    counted = attacked.gradients + surrogate.gradients
+    if name == "cw_l2":  # images leave early
+        assert 0.5 * gradients <= counted <= 2 * gradients
+    elif name == "auto":  # each loss's first point costs some draws more
+        assert gradients <= counted <= 1.2 * gradients
+    else:
+        assert counted == gradients
+    if name == "square":  # it stops where it succeeds, and looks at the last point once more
+        assert 0 < attacked.predictions <= 1.2 * predictions
+
+
+def test_what_is_not_given_costs_its_default() -> None:
+    assert KINDS["bim"].cost({}) == Cost(10)
+    assert KINDS["square"].cost({"queries": 10}) == Cost(0, 50)
+    assert KINDS["auto"].cost({"epsilon": 0.3}) == Cost(4000)
+
+
+def test_an_estimate_is_made_of_what_the_registry_says() -> None:
+    attack = default_attack("eot-pgd", "mnist")
+    training = Training("mnist", "full", 100, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
+    experiment = Experiment(training, (Defence(),), (1,), 100, (attack,), ("adaptive",))
+    assert _images_judged(experiment) == pytest.approx(100 * 400, rel=0.01)
+
+
+# Names.
+
+
+def test_an_attacks_title_is_its_own() -> None:
+    titles = [attack.title for attack in NAMED.values()]
+    assert len(set(titles)) == len(titles) and all(titles)
+    assert attack_title("eot-pgd-30-draws") == "EOT-PGD, 30 draws" and attack_title("toy") == "toy"
+    assert attack_title("bim", 0.1) == "BIM, ε = 0.1"
+
+
+def test_more_of_something_is_one_number_more_and_less_one_less() -> None:
+    related = [(name, a) for name, a in NAMED.items() if a.more_of or a.less_of]
+    assert len(related) == 8
+    for name, attack in related:
+        other = NAMED[attack.more_of or attack.less_of]
+        numbers = ("steps", "draws", "restarts")
+        changed = [n for n in numbers if attack.options.get(n, 1) != other.options.get(n, 1)]
+        assert len(changed) == 1, name
+        more = attack.options.get(changed[0], 1) > other.options.get(changed[0], 1)
+        assert more == bool(attack.more_of) and attack.kind is other.kind
+
+
+def test_a_baseline_knows_the_defence_and_follows_the_gradient() -> None:
+    baselines = [attack for attack in NAMED.values() if attack.baseline]
+    assert len(baselines) == 6
+    assert all(attack.kind.adaptive and attack.kind.follows_gradient for attack in baselines)
+
+
+def test_what_is_said_of_a_name_is_no_option() -> None:
+    for name, attack in NAMED.items():
+        options = dict(default_attack(name, "mnist").options)
+        assert {"title", "more_of", "less_of", "baseline", "step_share"}.isdisjoint(options)
+        assert ("epsilon" in options) == attack.kind.bounded
+
+
+def test_a_new_attack_is_one_entry_of_the_registry_and_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def darker(model: nn.Module, images: torch.Tensor, labels: torch.Tensor | None, *, epsilon: float) -> torch.Tensor:
+        return (images - epsilon).clamp_min(0)
+
+    monkeypatch.setitem(KINDS, "darker", Kind("darker", darker, lambda **_: Cost(0), follows_gradient=False))
+    monkeypatch.setitem(NAMED, "darker", Named({"function": "darker", "labels": "true"}, "darker"))
+    attack = default_attack("darker", "mnist")
+    training = Training("mnist", "sample", 100, Defence(), default_recipe("mnist"), 0)
+    experiment = Experiment(training, (Defence(),), (1,), 20, (attack,), ("B",))
+    assert "darker" in experiment.name and not attack.kind.adaptive
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    outcome = judge(model, load("mnist", "test", "sample").take(20), None, 0, ("B",), attack.build())["B"]
+    assert outcome.attacked.max().item() == pytest.approx(0.3, abs=1e-6)
+
+
+# Bad input.
+
+
+def test_what_every_option_may_be_is_said() -> None:
+    assert {option for kind in KINDS.values() for option in kind.defaults} <= set(ALLOWED)
+
+
+def test_a_parameter_of_which_nothing_is_said_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="temperature"):
+        check_parameters(temperature=1)
+    with pytest.raises(ValueError, match=r"^steps must be a positive integer; got True"):
+        check_parameters(steps=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epsilon", 1.5), ("step_size", 0), ("steps", 2.5), ("warm_up", -1), ("warm_up", float("nan")), ("warm_up", "2")],
+)
+def test_an_adversarys_fields_are_checked(name: str, value: object) -> None:
+    good = Adversary(0.1, 0.025, 7, 2)
+    with pytest.raises(ValueError, match=rf"^{name} must be .*; got "):
+        dataclasses.replace(good, **{name: value})
+    options = dataclasses.asdict(good) | {name: value}
+    with pytest.raises(ValueError, match=rf"^{name} must be .*; got "):
+        Defence("adversarial-pgd", tuple(options.items()))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"temperature": 0.5}, "an option of attack 'bim' must be one of .*steps.*; got 'temperature'"),
+        ({"generator": None}, "got 'generator'"),
+        ({"steps": 2.5}, "steps must be a positive integer; got 2.5"),
+        ({"function": "fgms"}, "the function of an attack must be one of .*; got 'fgms'"),
+    ],
+)
+def test_an_attacks_options_are_refused_by_name(change: dict[str, object], sentence: str) -> None:
+    options = dict(default_attack("bim", "mnist").options) | change
+    with pytest.raises(ValueError, match=sentence):
+        Attack("bim", tuple(options.items()))
+
+
+def test_an_adversary_is_nothing_to_put_before_a_network() -> None:
+    with pytest.raises(ValueError, match=r"^'adversarial-pgd' is a defence of training alone"):
+        default_defence("adversarial-pgd", "mnist").build()
+    assert default_defence("adversarial-pgd", "mnist").preparation() == Adversary(0.3, 0.075, 7, 2)
+
+
+# A library that pip cannot install beside the others.
+
+
+def test_the_library_is_imported_without_torchattacks() -> None:
+    script = "import sys; sys.modules['torchattacks'] = None; import prlib.attacks, prlib.run"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_missing_torchattacks_is_said_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    sentence = "need torchattacks .*pip install --no-deps torchattacks"
+    images = torch.rand(2, 1, 4, 4)
+    for attack in (fgsm, bim):
+        with pytest.raises(ModuleNotFoundError, match=sentence):
+            attack(Counting(), images, epsilon=0.1)
+    with pytest.raises(ModuleNotFoundError, match=sentence):
+        generator = torch.Generator().manual_seed(0)
+        square(Counting(), images, torch.tensor([0, 1]), epsilon=0.1, defence=None, generator=generator)
+    assert mim(Counting(), images, epsilon=0.1).shape == images.shape
+    training = Training("mnist", "sample", 100, Defence(), default_recipe("mnist"), 0)
+    for name in ("fgsm", "bim", "square", "auto"):
+        attack = default_attack(name, "mnist")
+        cases = ("adaptive",) if attack.kind.adaptive else ("B",)
+        with pytest.raises(ModuleNotFoundError, match=sentence):
+            run(Experiment(training, (Defence(),), (1,), 20, (attack,), cases), Store(tmp_path))
+    assert not list(tmp_path.iterdir())
