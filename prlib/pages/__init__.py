@@ -8,7 +8,6 @@ from prlib.pages.attacks import (
     distances_by_case,
     labels_given,
 )
-from prlib.pages.choices import ablated, choices, effects, explained
 from prlib.pages.claims import answer, scoreboard, summary, suspicions, verdicts
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
@@ -20,6 +19,7 @@ from prlib.pages.comparisons import (
     other_epsilon,
     paper_and_ours,
 )
+from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
 from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
