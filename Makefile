@@ -35,7 +35,7 @@ reproduce: plan ## run the profile's experiments, execute the chapters, render t
 
 test: lint ## pass every check and test
 	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval book
+	$(BIN)/pytest --nbval --nbval-sanitize-with tests/nbval.cfg book
 
 lint: $(READY) ## check style, types and the workflows of GitHub Actions
 	$(BIN)/ruff check .

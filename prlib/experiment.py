@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -171,7 +172,7 @@ class Training:
         _one_of("source", self.source, ("full", "sample"))
         _at_least_one("n_train", self.n_train)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Readable name of its folder of weights; the version keeps weights of older code from being judged as new."""
         return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{WEIGHTS}-{key(self)}"
@@ -221,7 +222,7 @@ class Experiment:
             if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
         t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"

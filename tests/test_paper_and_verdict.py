@@ -133,7 +133,7 @@ def claim(name):
 
 
 def test_the_papers_own_numbers_reproduce_themselves(tables):
-    cells = compare(made_up(the_papers_own(tables)), table=2, dataset="mnist")
+    cells = compare(measured(made_up(the_papers_own(tables))), table=2, dataset="mnist")
     assert len(cells) == 12 and cells.agrees.all()
     assert max(abs(d.value) for d in cells.difference) < 1e-9
 
@@ -143,47 +143,47 @@ def test_a_number_agrees_within_the_tolerance_and_half_our_interval_only(tables)
     # at 0.97 of 10,000 images half the interval is 0.0033
     for shift, agrees in ((0.0225, True), (0.0240, False)):
         shifted = accuracies | {("none", 50): 0.9929 - shift}
-        cells = compare(made_up(shifted), table=2, dataset="mnist", phase="none", epochs=50)
+        cells = compare(measured(made_up(shifted)), table=2, dataset="mnist", phase="none", epochs=50)
         assert cells.agrees.tolist() == [agrees]
 
 
 def test_cells_that_were_not_measured_are_none(tables):
-    cells = compare(made_up(the_papers_own(tables)), table=2, dataset="cifar10")
+    cells = compare(measured(made_up(the_papers_own(tables))), table=2, dataset="cifar10")
     assert len(cells) == 12 and cells.ours.isna().all() and cells.agrees.isna().all()
 
 
 def test_claims_judged_on_the_papers_mnist_numbers(tables):
     records = made_up(the_papers_own(tables))
     # 0.9905-0.9929, 0.9824-0.9878 and 0.9671-0.9835 are all within 0.02
-    verdict = judge_claim(claim("q1-training-phase"), records)
+    verdict = judge_claim(claim("q1-training-phase"), measured(records))
     assert (verdict.supported, verdict.holds, verdict.compared, verdict.within) == ("yes", 3, 6, 6)
-    assert judge_claim(claim("q1-testing-phase"), records).holds == 3
-    assert judge_claim(claim("q1-test-phase-falls"), records).supported == "yes"
+    assert judge_claim(claim("q1-testing-phase"), measured(records)).holds == 3
+    assert judge_claim(claim("q1-test-phase-falls"), measured(records)).supported == "yes"
     # clean accuracy falls by 0.0094 without and by 0.0234 with redrawing in training: the opposite of the claim
-    verdict = judge_claim(claim("q1-relieves-over-fitting"), records)
+    verdict = judge_claim(claim("q1-relieves-over-fitting"), measured(records))
     assert (verdict.supported, verdict.fails) == ("no", 1)
 
 
 def test_claims_can_fail_be_mixed_open_or_untestable(tables):
     accuracies = the_papers_own(tables)
     far = accuracies | {("train", 500): 0.9}
-    assert judge_claim(claim("q1-training-phase"), made_up(far)).supported == "partly"
+    assert judge_claim(claim("q1-training-phase"), measured(made_up(far))).supported == "partly"
     above = {k: (0.995 if k[0] == "test" else v) for k, v in accuracies.items()}
-    assert judge_claim(claim("q1-testing-phase"), made_up(above)).supported == "no"
+    assert judge_claim(claim("q1-testing-phase"), measured(made_up(above))).supported == "no"
     close = {k: (0.5 if k[0] in ("test", "none") else v) for k, v in accuracies.items()}
-    verdict = judge_claim(claim("q1-testing-phase"), made_up(close))
+    verdict = judge_claim(claim("q1-testing-phase"), measured(made_up(close)))
     assert (verdict.supported, verdict.open) == ("open", 3)
     short = {k: v for k, v in accuracies.items() if k[1] == 50}
-    assert judge_claim(claim("q1-test-phase-falls"), made_up(short)).supported == "not testable"
-    assert judge_claim(claim("q1-training-phase"), []).supported == "not testable"
+    assert judge_claim(claim("q1-test-phase-falls"), measured(made_up(short))).supported == "not testable"
+    assert judge_claim(claim("q1-training-phase"), measured([])).supported == "not testable"
 
 
 def test_prose_that_disagrees_with_a_computed_verdict_is_found(tables):
     records = made_up(the_papers_own(tables))
     right = "% verdict q1-training-phase supported yes\nIt costs little.\n"
     wrong = "% verdict q1-relieves-over-fitting supported yes\nIt helps.\n"
-    assert disagreements(right, records) == []
-    assert disagreements(right + wrong, records) == [
+    assert disagreements(right, measured(records)) == []
+    assert disagreements(right + wrong, measured(records)) == [
         "the prose says q1-relieves-over-fitting: supported yes; the records say no"
     ]
 
@@ -191,13 +191,14 @@ def test_prose_that_disagrees_with_a_computed_verdict_is_found(tables):
 def test_the_books_prose_agrees_with_the_published_records():
     root = Path(__file__).parents[1]
     records, _ = Store(root / "results" / "published").records()
+    ours = measured(records)
     for path in sorted((root / "book").glob("*.ipynb")):
         cells = nbformat.read(path, 4).cells
-        assert disagreements("\n".join(c.source for c in cells if c.cell_type == "markdown"), records) == []
+        assert disagreements("\n".join(c.source for c in cells if c.cell_type == "markdown"), ours) == []
 
 
 def test_every_claim_compares_cells_that_the_paper_has(tables):
-    everything = made_up_everything(tables)
+    everything = measured(made_up_everything(tables))
     for c in (c for c in paper.claims() if "cells" in c):
         verdict = judge_claim(c, everything)
         # the paper's own numbers reproduce themselves, and each claim finds something to compare
@@ -214,16 +215,17 @@ def test_claims_of_our_own_compare_our_measurements_alone():
         return dataclasses.replace(record, cells=(dataclasses.replace(record.cells[0], attack="strongest"),))
 
     records = [known("none", "none", 50, 0.0), known("pr", "both", 50, 0.8), known("pr", "train", 50, 0.03)]
-    assert judge_claim(claim("robust-in-both-phases"), records).supported == "yes"
-    assert judge_claim(claim("robust-in-training"), records).supported == "no"  # above 0, but within the tolerance
-    assert judge_claim(claim("robust-at-test-time"), records).supported == "not testable"
+    assert judge_claim(claim("robust-in-both-phases"), measured(records)).supported == "yes"
+    # above 0, but within the tolerance
+    assert judge_claim(claim("robust-in-training"), measured(records)).supported == "no"
+    assert judge_claim(claim("robust-at-test-time"), measured(records)).supported == "not testable"
     records += [known("quantised", "both", 50, 0.81), known("adversarial-pgd", "train", 10, 0.9)]
-    assert judge_claim(claim("robust-randomness"), records).supported == "open"
-    verdict = judge_claim(claim("robust-beats-adversarial-training"), records)
+    assert judge_claim(claim("robust-randomness"), measured(records)).supported == "open"
+    verdict = judge_claim(claim("robust-beats-adversarial-training"), measured(records))
     assert (verdict.supported, verdict.reproduced, verdict.fails) == ("no", "not testable", 1)
     records.append(one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.95, 1000))
-    assert judge_claim(claim("robust-paper-overstates"), records).supported == "yes"
-    [both] = worst_cases(records).query("defence == 'pr' and phase == 'both'").itertuples()
+    assert judge_claim(claim("robust-paper-overstates"), measured(records)).supported == "yes"
+    [both] = worst_cases(measured(records)).query("defence == 'pr' and phase == 'both'").itertuples()
     assert (both.clean, both.paper.value, both.adaptive.value) == (None, 0.95, 0.8)
 
 
@@ -308,9 +310,9 @@ def test_with_enough_trainings_agreement_is_judged_by_what_one_more_may_show(tab
     accuracies = [paper_says - 0.1 + shift for shift in (0.0, 0.05, -0.05)[:count]]
     records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
     where = {"table": 6, "dataset": "mnist", "epochs": 50, "attack": "bim", "case": "B"}
-    assert list(compare(records, **where).agrees) == [rule == "prediction"]
+    assert list(compare(measured(records), **where).agrees) == [rule == "prediction"]
     steady = seeds_of(records[0], [paper_says - 0.04 + shift for shift in (0, 0.001, -0.001)[:count]])
-    assert list(compare(steady, **where).agrees) == [rule == "tolerance"]
+    assert list(compare(measured(steady), **where).agrees) == [rule == "tolerance"]
 
 
 def adaptive(accuracies, n=200):
@@ -360,7 +362,7 @@ def test_an_ablation_pairs_cells_that_differ_in_the_variant_alone():
         record("bim", {"A twice": 0.85}),
         record("bim-quarter", {"B": 0.1}, n=500),  # other images: not comparable
     ]
-    found = ablations(records).set_index("variant")
+    found = ablations(measured(records)).set_index("variant")
     assert set(found.index) == {"bim-quarter", "A twice"}
     assert found.loc["bim-quarter"].difference.value == pytest.approx(-0.1)
     assert (found.loc["A twice"].id, found.loc["A twice"].default.value) == ("D23", 0.9)
@@ -379,18 +381,20 @@ def test_a_number_beyond_the_tolerance_is_explained_by_a_choice_that_closes_the_
     ours = record("bim", 0.5)
     where = {"table": 6, "attack": "bim"}
     for other, word in ((0.59, "yes"), (0.53, "partly"), (0.501, "no"), (0.4, "no"), (0.8, "no")):
-        (row,) = reasons([ours], ablations([ours, record("bim-quarter", other)]), **where).itertuples()
+        (row,) = reasons(
+            measured([ours]), ablations(measured([ours, record("bim-quarter", other)])), **where
+        ).itertuples()
         assert (row.id, row.variant, row.explains) == ("D18", "bim-quarter", word)
         assert row.effect.value == pytest.approx(other - 0.5)
-    (row,) = reasons([ours], ablations([]), **where).itertuples()
+    (row,) = reasons(measured([ours]), ablations(measured([])), **where).itertuples()
     assert (row.id, row.variant) == ("", "")
     both = (
-        ablations([ours, record("bim-quarter", 0.59)]),
-        ablations([record("bim-quarter", 0.5), ours]).assign(n_train=9),
+        ablations(measured([ours, record("bim-quarter", 0.59)])),
+        ablations(measured([record("bim-quarter", 0.5), ours])).assign(n_train=9),
     )
-    (row,) = reasons([ours], pd.concat(both), **where).itertuples()
+    (row,) = reasons(measured([ours]), pd.concat(both), **where).itertuples()
     assert row.explains == "yes"  # of the two the one on more training images
-    assert reasons([record("bim", 0.6)], ablations([]), **where).empty  # agrees with the paper
+    assert reasons(measured([record("bim", 0.6)]), ablations(measured([])), **where).empty  # agrees with the paper
 
 
 def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
@@ -403,7 +407,7 @@ def test_what_is_seen_at_a_glance_is_the_last_epoch_and_the_most_images():
         "CIFAR-10": {"last": "0.300", "first": "0.300", "never": "–"},
     }
     last = table.frame.set_index("dataset").loc["MNIST", "last"]
-    assert last.records == (records[2].experiment.name,)
+    assert [one.record for one in last.trainings] == [records[2].experiment.name]
     assert f"(record:{records[2].experiment.name})" in markdown(last.content())
 
 
@@ -448,7 +452,10 @@ def test_effects_count_what_is_beyond_chance():
     (row,) = table.frame.to_dict("records")
     assert (row["accuracies"], row["changed beyond chance"]) == (3, 2)
     assert list(table.text()["from … to"]) == ["-0.100 … +0.300"]
-    assert pages.effects(ablations([])).frame.empty and pages.ablated(ablations([]), "tenth").frame.empty
+    assert (
+        pages.effects(ablations(measured([]))).frame.empty
+        and pages.ablated(ablations(measured([])), "tenth").frame.empty
+    )
 
 
 def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():

@@ -54,7 +54,9 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
     )  # even without rows
     how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
-    pooled["trainings"] = [tuple(sorted({one.seed: one for one in found}.values())) for found in pooled.trainings]
+    pooled["trainings"] = [
+        tuple(sorted({one.seed: one for one in reversed(found)}.values())) for found in pooled.trainings
+    ]
     pooled["record"] = [trainings[0].record for trainings in pooled.trainings]
     pooled["ours"] = [
         over_trainings([one.accuracy for one in trainings], total)
@@ -63,11 +65,12 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
     return pooled.drop(columns="total")
 
 
-def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
+def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
 
-    Cells that were not measured have None there. ``where`` gives a value or a list of values for columns of
-    ``prlib.paper.tables()``.
+    Args:
+        cells: ours, as ``measured`` gives them. What was not measured has None in these columns.
+        where: a value or a list of values for columns of ``prlib.paper.tables()``.
     """
     theirs = select(paper.tables().assign(epsilon=0.0), where)
     # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.
@@ -76,7 +79,7 @@ def compare(records: Iterable[Record], **where: Any) -> pd.DataFrame:
     key["defence"] = key.defence.where(key.phase != "none", "none")
     key["phase"] = key.phase.where(~normal, "both")
     key[["attack", "case"]] = key[["attack", "case"]].where(~normal, "")
-    ours = key.merge(best(measured(records), COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
+    ours = key.merge(best(cells, COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
     both = pd.concat([theirs.reset_index(drop=True), ours], axis=1).astype(object)
     both = both.where(both.notna(), None)
     pairs = list(zip(both.ours, both.accuracy, strict=True))
@@ -117,6 +120,17 @@ def expected(cell: Any) -> Estimate:
     reach = TOLERANCE["attacked" if cell.case in ("A", "B", "C") else "clean"]
     reach += wilson(value * cell.n_test, cell.n_test).half_width
     return Estimate(value, value - reach, value + reach)
+
+
+def on_common_seeds(*cells: Any) -> list[Estimate]:
+    """The accuracies of several cells, over the trainings of those seeds alone that all of them have.
+
+    A training that one cell has and another lacks would be a difference between them. Empty if no seed is common.
+    """
+    seeds = set.intersection(*({one.seed for one in cell.trainings} for cell in cells))
+    if not seeds:
+        return []
+    return [over_trainings([o.accuracy for o in cell.trainings if o.seed in seeds], cell.n_test) for cell in cells]
 
 
 def agrees(cell: Any, theirs: float) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from prlib.data import DATASETS
 from prlib.experiment import labelled
-from prlib.findings.cells import COLUMNS, PHASES, best, measured, select
+from prlib.findings.cells import COLUMNS, PHASES, OneTraining, best, measured, select
 from prlib.profiles.named import NAMED
 from prlib.record import Record
 from prlib.statistics import Estimate, wilson
@@ -40,14 +40,13 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["record", "attack", "finding"])
 
 
-def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
+def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
     """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
 
     Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case,
     on the same images if it was measured on them) and adaptive (the strongest attack per image), each an Estimate or
-    None, and their records clean_record, ….
+    None, and their trainings clean_trainings, ….
     """
-    cells = measured(records)
     strongest = best(select(cells, {"attack": "strongest"}), ["dataset", "defence", "phase", "epochs"])
     rows = []
     for cell in strongest.itertuples():
@@ -62,9 +61,9 @@ def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
         }
         for name, found in before.items():
             row[name] = found.ours.iloc[0] if len(found) else None
-            row[f"{name}_record"] = found.record.iloc[0] if len(found) else ""
-        rows.append({**row, "n_test": cell.n_test, "adaptive": cell.ours, "adaptive_record": cell.record})
-    names = [f"{name}{suffix}" for name in ("clean", "paper", "adaptive") for suffix in ("", "_record")]
+            row[f"{name}_trainings"] = found.trainings.iloc[0] if len(found) else ()
+        rows.append({**row, "n_test": cell.n_test, "adaptive": cell.ours, "adaptive_trainings": cell.trainings})
+    names = [f"{name}{suffix}" for name in ("clean", "paper", "adaptive") for suffix in ("", "_trainings")]
     datasets, phases = list(DATASETS), list(PHASES.values())
     # what the paper is about before its rivals
     rows.sort(
@@ -74,12 +73,12 @@ def worst_cases(records: Iterable[Record]) -> pd.DataFrame:
 
 
 class Kept(NamedTuple):
-    """Evidence: the accuracy that an attack leaves (``epsilon`` is 0 at the paper's), and the record that says so."""
+    """Evidence: the accuracy that an attack leaves (``epsilon`` is 0 at the paper's), and the trainings that say so."""
 
     attack: str
     epsilon: float
     accuracy: Estimate
-    record: str
+    trainings: tuple[OneTraining, ...]
 
 
 class Stuck(NamedTuple):
@@ -105,7 +104,7 @@ def _orders(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
     """The rows of ``sanity`` that compare accuracies."""
     for (dataset, _), found in cells.groupby(["dataset", "defence"], sort=False):
         kept = {
-            (row.attack, row.epsilon, row.n_test): Kept(row.attack, row.epsilon, row.ours, row.record)
+            (row.attack, row.epsilon, row.n_test): Kept(row.attack, row.epsilon, row.ours, row.trainings)
             for row in found.itertuples()
         }
         for check, weak, strong in _expectations(list(kept)):

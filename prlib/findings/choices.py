@@ -1,41 +1,41 @@
 """What the other reading of a choice changes, and whether it explains a difference from the paper."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, compare, expected, measured
-from prlib.record import Record
+from prlib.findings.cells import COLUMNS, compare, expected, on_common_seeds
 from prlib.statistics import Estimate
 
 
-def ablations(records: Iterable[Record]) -> pd.DataFrame:
+def ablations(cells: pd.DataFrame) -> pd.DataFrame:
     """What the other reading of a choice changes: a row a cell that differs from another in a variant alone.
 
     Columns: ``COLUMNS``, n_train and n_test of the variant's cell, id and topic of the choice
-    (``prlib.paper.deviations()``), variant, base (their names), ours and default (Estimates), difference, record and
-    default_record.
+    (``prlib.paper.deviations()``), variant, base (their names), ours and default (Estimates, on common seeds),
+    difference, record, trainings and default_trainings.
     """
-    cells, rows = measured(records), []
+    rows: list[dict[str, Any]] = []
     for entry in paper.deviations():
         for variant, base in entry.get("variants", {}).items():
+            names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
             for column in ("defence", "attack", "case"):
                 same = [*(c for c in COLUMNS if c != column), "n_train", "n_test"]
-                pairs = cells[cells[column] == variant].merge(
-                    cells[cells[column] == base][[*same, "ours", "record"]], on=same
-                )
-                renamed = {"ours_x": "ours", "record_x": "record", "ours_y": "default", "record_y": "default_record"}
-                for pair in pairs.rename(columns=renamed).to_dict("records"):
-                    names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
-                    rows.append(pair | names | {"difference": pair["ours"].minus(pair["default"])})
-    columns = ["id", "topic", "variant", "base", "ours", "default", "difference", "record", "default_record"]
-    return pd.DataFrame(rows, columns=[*COLUMNS, "n_train", "n_test", *columns])
+                bases = cells[cells[column] == base][[*same, "trainings"]].rename(columns={"trainings": "default"})
+                for pair in cells[cells[column] == variant].merge(bases, on=same).itertuples(index=False):
+                    if both := on_common_seeds(pair, pair._replace(trainings=pair.default)):
+                        values = dict(zip(("ours", "default"), both, strict=True)) | {"default_trainings": pair.default}
+                        rows.append(pair._asdict() | names | values | {"difference": both[0].minus(both[1])})
+    columns = ["id", "topic", "variant", "base", "ours", "default", "difference"]
+    return pd.DataFrame(
+        rows, columns=[*COLUMNS, "n_train", "n_test", *columns, "record", "trainings", "default_trainings"]
+    )
 
 
-def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
+def reasons(measured: pd.DataFrame, ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's numbers that ours do not agree with, and whether the other reading of a choice explains it.
 
     A row a number and reading, or one with the id "" where no reading was measured. Columns: those of ``compare``, and
@@ -44,7 +44,7 @@ def reasons(records: Iterable[Record], ablated: pd.DataFrame, **where: Any) -> p
     effect's interval, "yes" if it would then agree, else "partly". Of a reading that was measured on different numbers
     of training images the largest counts. ``where`` is as for ``compare``.
     """
-    cells = compare(records, **where)
+    cells = compare(measured, **where)
     cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
     readings, rows = ablated.to_dict("records"), []
     for cell in cells.to_dict("records"):

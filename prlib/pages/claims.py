@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from IPython.display import Markdown
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, compare
+from prlib.findings.cells import COLUMNS, compare, measured
 from prlib.findings.checks import checks
 from prlib.findings.claims import Verdict, judge_claims
 from prlib.pages.content import Content, mark, markdown
@@ -27,7 +27,8 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
     )  # for an ε that is not the paper's
     longer = [] if asked else [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
     lines = []
-    for v, long in zip(judge_claims(records, prefix), judge_claims(longer, prefix), strict=True):
+    ours, theirs = (judge_claims(measured(found), prefix) for found in (records, longer))
+    for v, long in zip(ours, theirs, strict=True):
         told, where = (v, "") if v.supported != "not testable" else (long, " on a tenth of the images")
         evidence = f" {_evidence(told)}{where}" if _evidence(told) else ""
         lines.append(f"- {v.claim['claim']} {markdown(mark(told.supported))}{evidence}")
@@ -40,7 +41,7 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
     ``profile`` is whose records these are, if not the run's; ``name`` is the table's, if not made of the two.
     """
     rows = []
-    for v in judge_claims(records, prefix):
+    for v in judge_claims(measured(records), prefix):
         row: dict[str, Content] = {"claim": f"{v.claim['claim']} ({v.claim['place']})"}
         row["claim supported?"] = (mark(v.supported), f" {_evidence(v)}")
         if "cells" in v.claim:
@@ -53,10 +54,11 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
     """How many claims of each question each run supports; ``questions`` gives their texts by the claims' prefix."""
     rows = []
+    cells = {name: measured(records) for name, records in runs.items()}
     for prefix, question in questions.items():
         row: dict[str, Content] = {"question": question}
-        for run_, records in runs.items():
-            found = [v.supported for v in judge_claims(records, prefix)]
+        for run_, found_cells in cells.items():
+            found = [v.supported for v in judge_claims(found_cells, prefix)]
             row[run_] = _counted(found, " ", [word for word in WORDS if word in found])
         rows.append(row)
     return Table(frame(rows), "", "scoreboard")
@@ -64,13 +66,14 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
 
 def summary(records: Iterable[Record]) -> Markdown:
     """How many claims are supported, and how many numbers reproduced, in a sentence."""
-    found = judge_claims(records, "q")
+    cells = measured(records)
+    found = judge_claims(cells, "q")
     counts = markdown(_counted([v.supported for v in found], ", "))
-    cells = compare(records, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
-    agrees = [bool(a) for a in cells.agrees if a is not None]
+    numbers = compare(cells, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
+    agrees = [bool(a) for a in numbers.agrees if a is not None]
     return Markdown(
         f"Of the paper's {len(found)} claims, supported: {counts}. Of the {len(paper.tables())} numbers in its "
-        f"tables {len(cells)} are left if each is counted once. This run measures {len(agrees)} of these, and "
+        f"tables {len(numbers)} are left if each is counted once. This run measures {len(agrees)} of these, and "
         f"{sum(agrees)} agree with the paper's."
     )
 

@@ -41,6 +41,7 @@ def paper_and_ours(
     attacked = bool((cells.attack != "").any())
     known = cells.ours.notna() | cells.published.notna()
     shown = cells[known] if known.any() else cells
+    published = shown.published.notna().any()
     place = "noise in" if table == 5 else "redrawn in"
     rows = [
         {
@@ -48,9 +49,9 @@ def paper_and_ours(
             **({"defence": cell.defence} if shown.defence.nunique() > 1 else {}),
             **(_attacked(cell) if attacked else {place: PHASE_TITLES[cell.phase]}),
             "paper": cell.accuracy,
-            OURS: number(cell.ours, cell.record),
+            OURS: number(cell.ours, cell.trainings),
             "difference": None if cell.difference is None else (cell.difference.value, cell.agrees),
-            **({"published": number(cell.published, cell.published_record)} if shown.published.notna().any() else {}),
+            **({"published": number(cell.published, cell.published_trainings)} if published else {}),
             "measured": None if cell.ours is None else badge(parameters, cell, epochs=False),
         }
         for cell in shown.itertuples()
@@ -126,7 +127,7 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "used in": PHASE_TITLES.get(cell.phase, ""),
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
-            column: number(cell.ours, cell.record),
+            column: number(cell.ours, cell.trainings),
             "measured": badge(parameters, cell),
         }
         for cell in cells.itertuples()
@@ -164,9 +165,9 @@ def _side_by_side(
 ) -> pd.DataFrame:
     """The paper's cells by epochs with ours beside them, and the published ones where there are any."""
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
-    cells = compare(records, **where).sort_values("epochs", kind="stable")
-    beside = compare(published, **where)
-    cells["published"], cells["published_record"] = beside.ours, beside.record
+    cells = compare(measured(records), **where).sort_values("epochs", kind="stable")
+    beside = compare(measured(published), **where)
+    cells["published"], cells["published_trainings"] = beside.ours, beside.trainings
     cells["attack"] = cells.attack.where(cells.case != "normal", "")  # printed once for each attack
     return cells.drop_duplicates([*COLUMNS, "accuracy"])
 

@@ -6,6 +6,7 @@ from typing import Union
 
 from markdown_it import MarkdownIt
 
+from prlib.findings.cells import OneTraining
 from prlib.statistics import Estimate
 
 Content = Union[str, "Span", tuple["Content", ...]]
@@ -34,20 +35,31 @@ class Span:
 
 @dataclass(frozen=True)
 class Number:
-    """An accuracy of ours, and the records behind it, one a seed."""
+    """An accuracy of ours, and the trainings behind it."""
 
     estimate: Estimate
-    records: tuple[str, ...]
+    trainings: tuple[OneTraining, ...]
 
     def content(self, digits: int = 4, interval: bool = False) -> Content:
-        """The value linked to its record's page (the first seed's), with its 95% interval if asked for."""
-        value = Span(f"{self.estimate.value:.{digits}f}", record=self.records[0])
-        return (value, f" [{self.estimate.low:.3f}, {self.estimate.high:.3f}]") if interval else value
+        """The value linked to its record's page, with its 95% interval if asked for.
+
+        Of several trainings it is the mean. Their range follows: both ends are linked to their records, and with the
+        interval every seed's is.
+        """
+        value = f"{self.estimate.value:.{digits}f}"
+        bounds = f" [{self.estimate.low:.3f}, {self.estimate.high:.3f}]" if interval else ""
+        if len(self.trainings) == 1:
+            linked = Span(value, record=self.trainings[0].record)
+            return (linked, bounds) if interval else linked
+        least, most = (end(self.trainings, key=lambda one: one.accuracy) for end in (min, max))
+        ends = [Span(f"{one.accuracy:.3f}", record=one.record) for one in (least, most)]
+        seeds: Content = tuple((" ", Span(f"{one.seed}", record=one.record)) for one in self.trainings)
+        return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", seeds) if interval else "", ")")
 
 
-def number(estimate: Estimate | None, record: str) -> Number | None:
-    """An accuracy of ours with its record's name; None if it was not measured."""
-    return None if estimate is None else Number(estimate, (record,))
+def number(estimate: Estimate | None, trainings: tuple[OneTraining, ...]) -> Number | None:
+    """An accuracy of ours with the trainings behind it; None if it was not measured."""
+    return None if estimate is None else Number(estimate, trainings)
 
 
 def code(text: object) -> Span:

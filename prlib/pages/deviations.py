@@ -8,6 +8,7 @@ import pandas as pd
 from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
+from prlib.findings.cells import measured
 from prlib.findings.choices import ablations, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title
@@ -37,13 +38,13 @@ def choices(group: str, caption: str) -> Table:
 
 def explained(table: int) -> Table:
     """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
-    readings = pd.concat([ablations(committed(profile)) for profile in COMMITTED])
+    readings = pd.concat([ablations(measured(committed(profile))) for profile in COMMITTED])
     effect, rows = "changes ours by [95% interval]", []
-    for cell in reasons(committed("published"), readings, table=table).itertuples():
+    for cell in reasons(measured(committed("published")), readings, table=table).itertuples():
         row = {
             "cell": _cell(cell),
             "paper": cell.accuracy,
-            "ours": number(cell.ours, cell.record),
+            "ours": number(cell.ours, cell.trainings),
             "other reading": (f"**{cell.id}** ", code(cell.variant)) if cell.id else "none measured",
         }
         if cell.id:
@@ -88,8 +89,8 @@ def ablated(found: pd.DataFrame, profile: str) -> Table:
             "dataset": DATASETS[row.dataset].title,
             "epochs": row.epochs,
             "judged": " ".join(filter(None, [attack_title(row.attack), row.case, PHASE_TITLES.get(row.phase)])),
-            "variant": (row.variant, number(row.ours, row.record)),
-            "instead of": (row.base, number(row.default, row.default_record)),
+            "variant": (row.variant, number(row.ours, row.trainings)),
+            "instead of": (row.base, number(row.default, row.default_trainings)),
             "difference [95% interval]": row.difference,
         }
         for row in found.itertuples()

@@ -35,4 +35,4 @@ def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Ma
 def last_accuracy(cells: pd.DataFrame, where: Mapping[str, Any]) -> Number | None:
     """The accuracy of the last epoch, and there of most images; None if there is none."""
     found = select(cells, where).sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
-    return number(found.ours.iloc[0], found.record.iloc[0]) if len(found) else None
+    return number(found.ours.iloc[0], found.trainings.iloc[0]) if len(found) else None

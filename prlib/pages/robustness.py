@@ -8,6 +8,7 @@ import torch
 from prlib.attacks import Staircase, guaranteed
 from prlib.data import DATASETS, Split, to_float
 from prlib.experiment import labelled
+from prlib.findings.cells import measured
 from prlib.findings.checks import MORE, Kept, Stuck, sanity, worst_cases
 from prlib.pages.content import Content, Number, number
 from prlib.pages.names import PHASE_TITLES, attack_title
@@ -73,9 +74,9 @@ def convergence(cells: pd.DataFrame) -> Table:
         {
             "dataset": DATASETS[less.dataset].title,
             "attack": attack_title(less.attack),
-            "accuracy": number(less.ours, less.record),
+            "accuracy": number(less.ours, less.trainings),
             "with more": attack_title(more.attack),
-            "accuracy with more": number(more.ours, more.record),
+            "accuracy with more": number(more.ours, more.trainings),
             "difference [95% interval]": more.ours.minus(less.ours),
             "images": less.n_test,
         }
@@ -112,14 +113,14 @@ def rivals(records: Iterable[Record]) -> Table:
             "dataset": DATASETS[cell.dataset].title,
             "defence": cell.defence,
             "used in": PHASE_TITLES[cell.phase],
-            "clean": number(cell.clean, cell.clean_record),
-            "the paper's attacks": number(cell.paper, cell.paper_record),
-            known: number(cell.adaptive, cell.adaptive_record),
+            "clean": number(cell.clean, cell.clean_trainings),
+            "the paper's attacks": number(cell.paper, cell.paper_trainings),
+            known: number(cell.adaptive, cell.adaptive_trainings),
             "images": cell.n_test,
             "epochs": cell.epochs,
             "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defence]),
         }
-        for cell in worst_cases(records).itertuples()
+        for cell in worst_cases(measured(records)).itertuples()
     ]
     columns = {"clean": accuracy(), "the paper's attacks": accuracy(), known: accuracy(interval=True), "images": COUNT}
     caption = (
@@ -146,4 +147,4 @@ def _evidence(evidence: Stuck | tuple[Kept, ...]) -> Content:
 
 
 def _kept(one: Kept) -> Content:
-    return Number(one.accuracy, (one.record,)).content(3)
+    return Number(one.accuracy, one.trainings).content(3)
