@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from prlib.cases import BATCH_SIZE, wilson
-from prlib.estimate import describe_plan
+from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, Record, to_json
 from prlib.profiles import PROFILES, Parameters
 from prlib.run import check_device, forget, run, verify
@@ -56,6 +56,8 @@ def _list(options: argparse.Namespace, parameters: Parameters, experiments: list
         for experiment in experiments:
             state = "ready" if parameters.store.is_current(experiment) else "to-do"
             print(state, experiment.name, experiment.training.name)
+    elif options.json:
+        print(json.dumps(plan(parameters, experiments), indent=1))
     else:
         print(describe_plan(parameters, experiments))
     return 0
@@ -143,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
     )
-    command.add_argument(
-        "--names", action="store_true", help="a line each: ready or to-do, its name, its training's name"
-    )
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--names", action="store_true", help="a line each: ready or to-do, its name, its training's name")
+    form.add_argument("--json", action="store_true", help="for programs: what is ready, and a job for each training")
     command.set_defaults(command=_list)
 
     command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")
