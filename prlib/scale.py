@@ -1,4 +1,4 @@
-"""What a profile would cost that nobody has run yet, from the measured seconds of one that is: core-hours, makespans."""
+"""What a profile would cost that nobody has run, from the measured seconds of one that is: core-hours, makespans."""
 
 import heapq
 from collections import defaultdict
