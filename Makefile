@@ -76,12 +76,13 @@ pdf: $(READY) ## the same, with the whole book as PDF, which every page links to
 links: $(READY) ## check the book's links to other sites (needs a network)
 	workflow/render book results/published/records _build/links linkcheck
 
-cluster-test: $(READY) ## set up a one-node SLURM cluster, kill jobs on it, compare its records (4 min; root, Debian)
+cluster-test: $(READY) ## set up a one-node SLURM cluster, kill jobs on it, compare its records (Debian, root)
 	$(BIN)/python tests/cluster.py
 
-bench: $(READY) ## time training, redrawing and attacks beside their peers (8 min); the book's chapter on cost shows it
+bench: $(READY) ## time training, redrawing and attacks beside their peers, and many jobs' scheduling (15 min)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/bench.py --json benchmarks/measured.json
+	$(BIN)/python benchmarks/cluster.py --json benchmarks/cluster.json
 
 audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)
 	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(ROOT / "workflow" / "Snakefile")]
 PAPER = Parameters("paper", seeds=tuple(range(5)))
-HOUR = 2.0
+HOUR = 4.0
 """Seconds that an hour takes where a schedule is played."""
 
 SBATCH = """#!/bin/sh
@@ -85,7 +85,7 @@ def snakemake(folder: Path, *options: str) -> tuple[float, float]:
 
 def submission() -> Iterator[Row]:
     """The submitting side, with `EXECUTOR=slurm`, of jobs that are all submitted together and end at once."""
-    for n in (1, 10):
+    for n in (1, 10, 100, 300, 1000):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             workplace(folder, {f"training-{i}": 0.0 for i in range(n)})
