@@ -9,7 +9,7 @@ GOAL ?= site
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXECUTE_local = --cores $(CORES) --rerun-incomplete
+EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
 EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
 SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
   $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) --
