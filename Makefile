@@ -2,19 +2,38 @@
 PROFILE ?= sample
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 DEVICE ?= cpu
+EXECUTOR ?= local
+JOBS ?= 16
+HOURS ?= 24
+GOAL ?= site
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --cores $(CORES) --nolock --rerun-incomplete \
-  --rerun-triggers mtime --quiet rules --config profile=$(PROFILE) device=$(DEVICE) --
+EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
+EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
+SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
+  $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) --
+ifndef EXECUTE_$(EXECUTOR)
+  $(error EXECUTOR must be local or slurm; got "$(EXECUTOR)")
+endif
+ifeq ($(EXECUTOR)$(shell command -v sbatch),slurm)
+  $(error EXECUTOR=slurm needs the command sbatch, which a cluster's login node has)
+endif
+ifdef ACCOUNT
+  export SBATCH_ACCOUNT := $(ACCOUNT)
+endif
+ifdef PARTITION
+  export SBATCH_PARTITION := $(PARTITION)
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: bench bundle chapters help setup plan reproduce test lint book pdf links clean distclean audit
+.PHONY: bench bundle chapters cluster-test help setup plan reproduce test lint book pdf links clean distclean audit
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PROFILE=sample (default) | published | tenth | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
+	@echo "  EXECUTOR=slurm     JOBS=$(JOBS) at once     ACCOUNT=     PARTITION=     HOURS=$(HOURS) a job at most"
 
 setup: $(READY) ## make the virtual environment (.venv)
 
@@ -30,8 +49,8 @@ plan: $(READY) ## say what `make reproduce` would run, how long it takes and how
 	@$(BIN)/python -m prlib list --profile $(PROFILE)
 
 reproduce: plan ## run the profile's experiments, execute the chapters, render the site
-	@$(SNAKEMAKE) site
-	@echo "The book is at _build/html/index.html"
+	@$(SNAKEMAKE) $(GOAL)
+	@test "$(GOAL)" != site || echo "The book is at _build/html/index.html"
 
 test: lint ## pass every check and test
 	$(BIN)/pytest tests
@@ -57,9 +76,13 @@ pdf: $(READY) ## the same, with the whole book as PDF, which every page links to
 links: $(READY) ## check the book's links to other sites (needs a network)
 	workflow/render book results/published/records _build/links linkcheck
 
-bench: $(READY) ## time training, redrawing and attacks beside their peers (8 min); the book's chapter on cost shows it
+cluster-test: $(READY) ## set up a one-node SLURM cluster, kill jobs on it, compare its records (Debian, root)
+	$(BIN)/python tests/cluster.py
+
+bench: $(READY) ## time training, redrawing and attacks beside their peers, and many jobs' scheduling (15 min)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/bench.py --json benchmarks/measured.json
+	$(BIN)/python benchmarks/cluster.py --json benchmarks/cluster.json
 
 bundle: $(READY) ## pack code, wheels and datasets for a GPU machine without a network (workflow/gpu runs them there)
 	$(BIN)/python -m prlib bundle --out _build/bundle

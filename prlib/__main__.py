@@ -14,7 +14,7 @@ from typing import Any
 from prlib import archive, bundle
 from prlib.cases import BATCH_SIZE
 from prlib.deadline import OutOfTime, check_time, time_limit
-from prlib.estimate import describe_plan
+from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
 from prlib.jobs import side_by_side
 from prlib.profiles import OVERRIDES, Parameters, results_folder
@@ -112,6 +112,8 @@ def _list(options: argparse.Namespace, parameters: Parameters, experiments: list
         for experiment in experiments:
             state = "ready" if parameters.store.is_current(experiment) else "to-do"
             print(state, experiment.name, experiment.training.name)
+    elif options.json:
+        print(json.dumps(plan(parameters, experiments), indent=1))
     else:
         print(describe_plan(parameters, experiments))
     return 0
@@ -212,9 +214,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
     )
-    command.add_argument(
-        "--names", action="store_true", help="a line each: ready or to-do, its name, its training's name"
-    )
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--names", action="store_true", help="a line each: ready or to-do, its name, its training's name")
+    form.add_argument("--json", action="store_true", help="for programs: what is ready, and a job for each training")
     command.set_defaults(command=_list)
 
     command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,22 +23,73 @@ JUDGING = 0.35
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
 
+PROCESS, COPIES = 1500, 10
+"""Megabytes that a job holds at most: of the process, and how many times the bytes of its dataset's images."""
+
 
 def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
     """Which experiments are missing in the store, and how long and how much disk they will take."""
-    missing = [e for e in experiments if not parameters.store.is_current(e)]
-    names = [f"  {'to do' if e in missing else 'ready'}  {e.name}" for e in experiments]
+    missing = _missing(parameters.store, experiments)
+    to_do = set(missing)
+    names = [f"  {'to do' if e in to_do else 'ready'}  {e.name}" for e in experiments]
     lines = [f"profile {parameters.profile}: {len(experiments)} experiments, {len(missing)} to do", *names]
     if missing:
         workers = min(len({e.training for e in missing}), os.cpu_count() or 1)
         epochs = _epochs_to_train(missing, parameters.store)
         precision = parameters.store.precision
-        seconds, disk = _seconds(missing, epochs), sum(_megabytes(t, len(e), precision) for t, e in epochs.items())
+        seconds = _seconds(missing, epochs, _rates(missing))
+        disk = sum(_megabytes(t, len(found), precision) for t, found in epochs.items())
         lines.append(
             f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)
+
+
+def plan(parameters: Parameters, experiments: list[Experiment]) -> dict[str, Any]:
+    """The same for programs, as JSON values: which experiments are ready, and for each training that has work left
+    the seconds on one core of this machine and the megabytes of memory that a job for it takes.
+    """
+    missing = _missing(parameters.store, experiments)
+    rates, jobs = _rates(missing), defaultdict(list)
+    for e in missing:
+        jobs[e.training].append(e)
+    return {
+        "profile": parameters.profile,
+        "ready": [e.name for e in experiments if e.training not in jobs or e not in jobs[e.training]],
+        "to do": [
+            {
+                "training": training.name,
+                "dataset": training.dataset,
+                "source": training.source,
+                "experiments": [e.name for e in theirs],
+                "seconds": round(_seconds(theirs, _epochs_to_train(theirs, parameters.store), rates), 1),
+                "megabytes": megabytes_held(training),
+            }
+            for training, theirs in jobs.items()
+        ],
+    }
+
+
+def megabytes_held(training: Training) -> int:
+    """Memory that a job needs for a training and what is measured of it: more than any such record has held so far."""
+    data = DATASETS[training.dataset]
+    return round(PROCESS + COPIES * (data.n_train + data.n_test) * data.channels * data.size**2 / 1e6)
+
+
+def work(e: Experiment) -> float:
+    """How much judging an experiment asks for beside its training, in training steps on one image.
+
+    A judgement is a forward pass, each step of an attack about a training step.
+    """
+    costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
+    attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
+    runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
+    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs)
+
+
+def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:
+    return [e for e in experiments if not store.is_current(e)]
 
 
 def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Training, set[int]]:
@@ -49,19 +102,15 @@ def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Traini
     return wanted
 
 
-def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]]) -> float:
-    rates = {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
+def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]], rates: dict[Any, float]) -> float:
     training = sum(rates[_shape(t)] * t.n_train * max(found) * t.gradients for t, found in epochs.items())
-    judging = sum(rates[_shape(e.training)] * _images_judged(e) for e in experiments)
+    judging = sum(rates[_shape(e.training)] * work(e) for e in experiments)
     return training + judging + STARTING * len({e.training for e in experiments})
 
 
-def _images_judged(e: Experiment) -> float:
-    """In training steps on one image: a judgement is a forward pass, each step of an attack about a training step."""
-    costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
-    attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
-    runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs)
+def _rates(experiments: list[Experiment]) -> dict[tuple[int, int], float]:
+    """Seconds that a training step on one image takes here, by the shape of the images."""
+    return {shape: _seconds_per_image(*shape) for shape in {_shape(e.training) for e in experiments}}
 
 
 def _shape(training: Training) -> tuple[int, int]:

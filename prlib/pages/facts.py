@@ -71,9 +71,10 @@ def costs(records: Iterable[Record]) -> Table:
     return Table(frame(rows), caption, "costs", {**whole, "GFLOP/s": formatted(".0f"), "peak MB": COUNT})
 
 
-def benchmark(name: str) -> Markdown:
+def benchmark(name: str, file: str = BENCHMARKS.name) -> Markdown:
     """One of the tables that ``make bench`` wrote, for each number of threads; says so if it was not run."""
-    measured = json.loads(BENCHMARKS.read_text()) if BENCHMARKS.exists() else {"tables": []}
+    path = BENCHMARKS.with_name(file)
+    measured = json.loads(path.read_text()) if path.exists() else {"tables": []}
     texts = []
     for table in (t for t in measured["tables"] if t["name"] == name):
         machine = measured["machine"]

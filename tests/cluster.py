@@ -1,0 +1,272 @@
+"""Four trainings of the sample through a real SLURM cluster of one node, and their records beside a local run's.
+
+``make cluster-test`` runs it. On the way one job is cancelled, one killed on its node, one queued again as if its node
+were lost, and the submitting side is killed and started again. Everything lies in _build/cluster. Debian's slurm-wlm
+and munge are installed if they are missing.
+"""
+
+import getpass
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from prlib.profiles import Parameters
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "_build" / "cluster"
+DAEMONS = ("munged", "slurmctld", "slurmd")
+PATIENCE = 3600.0
+TRAININGS = sorted({e.training.name for e in Parameters(datasets=("fashion-mnist",)).experiments()})[:4]
+CONF = """\
+ClusterName=one
+SlurmctldHost=localhost
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+KillWait=5
+GresTypes=gpu
+NodeName=localhost CPUs={cores} RealMemory=65536 Gres=gpu:1 State=UNKNOWN
+PartitionName=other Nodes=localhost Default=YES
+PartitionName=book Nodes=localhost MaxTime=24:00:00
+"""
+
+
+def say(text: str) -> None:
+    print(f"{time.monotonic() - STARTED:5.0f} s  {text}", flush=True)
+
+
+def install() -> None:
+    """Install what is missing, or say so in a sentence."""
+    os.environ["PATH"] += ":/usr/sbin"
+    missing = [command for command in (*DAEMONS, "sbatch") if not shutil.which(command)]
+    if not missing:
+        return
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not shutil.which("apt-get") or subprocess.run([*root, "true"], capture_output=True).returncode:
+        sys.exit(f"{', '.join(missing)} must be installed (Debian's slurm-wlm and munge), or apt-get and root be there")
+    say(f"installing slurm-wlm and munge, for {', '.join(missing)}")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "slurm-wlm", "munge"]):
+        environment = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+        subprocess.run([*environment, "apt-get", "-qq", *command], check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A cluster of this machine alone, with a GPU that is none, of processes that end with it."""
+    with ExitStack() as sockets:
+        free = [sockets.enter_context(socket.socket()) for _ in range(2)]
+        for one in free:
+            one.bind(("localhost", 0))
+        ports = [one.getsockname()[1] for one in free]
+    for name in ("state", "spool"):
+        (FOLDER / name).mkdir()
+    os.environ["SLURM_CONF"] = str(FOLDER / "slurm.conf")
+    conf = CONF.format(user=getpass.getuser(), folder=FOLDER, ports=ports, cores=os.cpu_count())
+    (FOLDER / "slurm.conf").write_text(conf)
+    (FOLDER / "gres.conf").write_text("NodeName=localhost Name=gpu Count=1 File=/dev/null\n")
+    (FOLDER / "munge.key").write_bytes(os.urandom(128))
+    (FOLDER / "munge.key").chmod(0o400)
+    files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    commands = [
+        ["munged", "--foreground", "--force", *(f"--{name}={FOLDER}/munge.{end}" for name, end in files.items())],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D", "-N", "localhost"],
+    ]
+    daemons = []
+    try:
+        for command in commands:
+            with (FOLDER / f"{command[0]}.out").open("w") as log:
+                daemons.append(subprocess.Popen(command, stdout=log, stderr=log))
+            wait_for(command[0], lambda: (FOLDER / "munge.socket").exists())
+        wait_for("the node", lambda: "idle" in slurm("sinfo", "--noheader", "--format=%T"), 60)
+        yield
+    finally:
+        slurm("scancel", f"--user={getpass.getuser()}")
+        with suppress(TimeoutError):
+            wait_for("the end of the jobs", lambda: not slurm("squeue", "--noheader"), 60)
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait(30)
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def wait_for(what: str, happens: Callable[[], object], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def copy(name: str) -> Path:
+    """A copy of what runs, with a store of its own."""
+    folder = FOLDER / name
+    for part in ("prlib", "workflow"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")):
+        shutil.copy2(path, folder)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+def start(folder: Path, *trainings: str, **variables: object) -> subprocess.Popen:
+    """`make reproduce` as far as these trainings, its output in a file."""
+    goal = " ".join(f"_build/sample/measured/{name}" for name in trainings)
+    settings = [f"{name}={value}" for name, value in ({"GOAL": goal} | variables).items()]
+    with (folder / "output").open("a") as output:
+        command = ["make", "--no-print-directory", "reproduce", *settings]
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+
+
+def jobs() -> dict[str, tuple[str, str]]:
+    """State and name of each job by its number."""
+    listed = slurm("squeue", "--states=all", "--noheader", "--format=%A %T %j").splitlines()
+    return {line.split()[0]: (line.split()[1], line.split()[2]) for line in listed}
+
+
+def amid_training(folder: Path, done: set[str]) -> tuple[str, str, Path]:
+    """Wait for a job amid a training that nothing has been done to; its number, its name and its first snapshot."""
+    found: list[tuple[str, str, Path]] = []
+
+    def look() -> bool:
+        for number, (state, name) in jobs().items():
+            weights = folder / "results/sample/weights" / name
+            if state == "RUNNING" and name not in done and (weights / "epoch-0005.safetensors").exists():
+                found.append((number, name, weights / "epoch-0001.safetensors"))
+        return bool(found)
+
+    wait_for("a job amid its training", look)
+    done.add(found[0][1])
+    return found[0]
+
+
+def processes() -> dict[int, str]:
+    """The command lines of what runs in this cluster's environment, this process apart."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environment = (path / "environ").read_bytes().split(b"\0")
+            if f"SLURM_CONF={FOLDER}/slurm.conf".encode() in environment and int(path.name) != os.getpid():
+                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def disturbed_run(folder: Path) -> None:
+    """The four trainings on the cluster, each disturbed once."""
+    settings = {"EXECUTOR": "slurm", "JOBS": 4, "ACCOUNT": "reader", "PARTITION": "book"}
+    run = start(folder, *TRAININGS, **settings)
+    done: set[str] = set()
+    begun = {}
+    number, name, first = amid_training(folder, done)
+    begun[first] = first.stat().st_mtime_ns
+    slurm("scancel", number)
+    say(f"cancelled job {number}, {name}")
+    number, name, first = amid_training(folder, done)
+    begun[first] = first.stat().st_mtime_ns
+    victims = [pid for pid, command in processes().items() if f" prlib run {name}" in command and "-m" in command]
+    for pid in victims:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    say(f"killed {len(victims)} processes of job {number} on its node, {name}")
+    number, name, first = amid_training(folder, done)
+    begun[first] = first.stat().st_mtime_ns
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    alive = {job for job, (state, _) in jobs().items() if state in ("PENDING", "RUNNING")}
+    assert number in alive, jobs()
+    say(f"killed the submitting side; jobs {', '.join(sorted(alive))} go on; started it again")
+    run = start(folder, *TRAININGS, **settings)
+    number, name, first = amid_training(folder, done)
+    begun[first] = first.stat().st_mtime_ns
+    slurm("scontrol", "requeue", number)
+    say(f"queued job {number} again, as if its node were lost, {name}")
+    assert run.wait(PATIENCE) == 0, (folder / "output").read_text()
+    logs = [path.stem.rpartition("-") for path in (folder / "_build/slurm").glob("*.log")]
+    assert sorted({name for name, _, _ in logs}) == TRAININGS
+    assert sorted(int(job) for _, _, job in logs) == [1, 2, 3, 4, 5, 6], logs  # two again, and none taken for another
+    assert all(first.stat().st_mtime_ns == before for first, before in begun.items()), "trained from the start"
+    say(f"all four have ended, in {len(logs)} jobs: the four, and two for what was cancelled and killed")
+
+
+def failing_run(folder: Path) -> None:
+    """A job that cannot work here, for it wants a GPU: what was asked of SLURM, and where its log is."""
+    (name,) = {e.training.name for e in Parameters(datasets=("mnist",)).experiments() if "-noise-0.5-" in e.name}
+    run = start(folder, name, EXECUTOR="slurm", DEVICE="cuda", ACCOUNT="reader", PARTITION="book", HOURS=1)
+    assert run.wait(PATIENCE) != 0
+    (number, log), *_ = re.findall(r"SLURM job (\d+): FAILED; its log: (\S+)", (folder / "output").read_text())
+    assert "device must be one of cpu on this machine; got 'cuda'" in (folder / log).read_text()
+    asked = slurm("scontrol", "show", "job", number)
+    for what in (f"JobName={name}", "Account=reader", "Partition=book", "NumCPUs=1 "):
+        assert what in asked, (what, asked)
+    assert re.search(r"TresPerNode=gres[:/]gpu:1", asked) and re.search(r"TimeLimit=00:[3-5]\d:00", asked), asked
+    assert re.search(r"MinMemoryNode=(6049M|6G)", asked), asked
+    say(f"job {number} asked for a GPU, memory, time, account, partition; {Path(log).name} says why it failed")
+
+
+def same_records(ours: Path, theirs: Path) -> int:
+    """Compare two stores but for where and when they were measured; how many records there are."""
+    here, there = ({p.name: p for p in sorted(f.glob("results/sample/records/*.json"))} for f in (ours, theirs))
+    assert here.keys() == there.keys() and here
+    for name in here:
+        one, other = (json.loads(path.read_text()) for path in (here[name], there[name]))
+        assert one.pop("provenance") and other.pop("provenance") and one == other, name
+    networks = sorted(ours.glob("results/sample/weights/*/epoch-*.safetensors"))
+    for path in networks:
+        one, other = load_file(path), load_file(theirs / path.relative_to(ours))
+        assert one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one), path
+    say(f"{len(here)} records and {len(networks)} networks are those of a local run, bit by bit")
+    return len(here)
+
+
+def main() -> None:
+    install()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    try:
+        with cluster():
+            say(f"a cluster of {slurm('sinfo', '--version')} and {slurm('munged', '--version').split()[0]} is up")
+            there = copy("there")
+            disturbed_run(there)
+            failing_run(copy("failing"))
+        assert not (left := processes()), left
+    finally:
+        for pid in processes():
+            os.kill(pid, signal.SIGKILL)
+    say("the cluster is down; no process is left")
+    here = copy("here")
+    assert start(here, *TRAININGS, CORES=os.cpu_count()).wait(PATIENCE) == 0, (here / "output").read_text()
+    same_records(there, here)
+    shutil.rmtree(FOLDER)
+    say("passed")
+
+
+STARTED = time.monotonic()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The workflow around the experiments: what is run again, and what is asked of and understood from SLURM."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from prlib.__main__ import main
+from prlib.estimate import megabytes_held, plan
+from prlib.profiles import COMMITTED, Parameters, repository_results
+from prlib.scale import makespan, seconds_by_job
+from prlib.store import Store
+
+SLURM = ROOT / "workflow" / "slurm"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder to work in, with a place for commands."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return tmp_path
+
+
+def command(place, name, text):
+    (place / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+    (place / "bin" / name).chmod(0o755)
+
+
+def planned(place, target):
+    """Which rules Snakemake would run for a target there."""
+    snakemake = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile"]
+    options = ["--cores", "1", "--nolock", "--dry-run", "--rerun-triggers", "mtime", "--", target]
+    environment = os.environ | {"PYTHONPATH": ""}
+    done = subprocess.run([*snakemake, *options], cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^(data|measure|chapter)\s+\d+$", done.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "shown", ["results/published/records/a.json", "results/tenth/records/b.json", "benchmarks/c.json"]
+)
+def test_what_a_chapter_shows_makes_it_run_again(place, shown):
+    files = ["book/one.ipynb", "results/published/records/a.json", "results/tenth/records/b.json"]
+    for name in (*files, "benchmarks/c.json", "_build/sample/book/one.ipynb", "prlib/__main__.py"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("""print('{"ready": [], "to do": []}')""")  # what the last of them says
+        os.utime(place / name, (1e9, 1e9))
+    assert planned(place, "_build/sample/book/one.ipynb") == set()
+    (place / shown).touch()
+    assert planned(place, "_build/sample/book/one.ipynb") == {"chapter"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "left", "understood"),
+    [
+        ("7 RUNNING", None, "running"),
+        ("7 PENDING", "1", "running"),  # queued again after its node was lost
+        ("7 COMPLETING", None, "running"),
+        ("7 COMPLETED", None, "success"),
+        ("7 FAILED", "1", "failed"),
+        ("7 CANCELLED", None, "failed"),
+        ("7 TIMEOUT", None, "failed"),
+        ("77 COMPLETED", None, "failed"),  # SLURM has forgotten it, and it came to no end
+        ("77 FAILED", "0", "success"),
+        ("77 FAILED", "143", "failed"),
+        (None, None, "running"),  # SLURM does not answer
+    ],
+)
+def test_what_slurm_says_of_a_job_is_understood(place, listed, left, understood):
+    command(place, "squeue", f"echo '{listed}'" if listed else "exit 1")
+    (place / "_build/slurm").mkdir(parents=True)
+    (place / "_build/slurm/name-7.log").touch()
+    if left:
+        (place / "_build/slurm/7.exit").write_text(left + "\n")
+    asked = subprocess.run([SLURM / "status", "7"], capture_output=True, text=True, check=True)
+    assert asked.stdout == understood + "\n"
+    assert ("_build/slurm/name-7.log" in asked.stderr) == (understood == "failed")
+
+
+def test_one_list_answers_many_questions(place):
+    command(place, "squeue", "echo >> asked; for id in 1 2 3; do echo $id RUNNING; done")
+    (place / "_build/slurm").mkdir(parents=True)
+    for job in ("1", "2", "3"):
+        subprocess.run([SLURM / "status", job], check=True)
+    assert (place / "asked").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("gpus", ["0", "1"])
+def test_a_job_is_submitted_under_its_name_once(place, gpus):
+    command(place, "squeue", "cat queue")
+    command(place, "sbatch", 'cat > script; printf "%s\\n" "$@" > options; echo "12;cluster"')
+    (place / "queue").write_text("3 /elsewhere/_build/paper/measured/mnist-pr\n")
+    (place / "job").write_text("#!/bin/sh\nexit 3\n")
+    submit = [SLURM / "submit", "_build/paper/measured/mnist-pr", "90", "2000", gpus, "job"]
+    assert subprocess.run(submit, capture_output=True, text=True, check=True).stdout == "12\n"
+    options = (place / "options").read_text().splitlines()
+    assert {"--job-name=mnist-pr", "--time=90", "--mem=2000", "--requeue"} <= set(options)
+    assert ("--gres=gpu:1" in options) == (gpus == "1")
+    environment = os.environ | {"SLURM_JOB_ID": "12"}
+    assert subprocess.run(["sh", "script"], env=environment).returncode == 3
+    assert (place / "_build/slurm/12.exit").read_text() == "3\n"
+    (place / "options").unlink()
+    (place / "queue").write_text(f"8 {place}/_build/paper/measured/mnist-pr\n")
+    assert subprocess.run(submit, capture_output=True, text=True, check=True).stdout == "8\n"
+    assert not (place / "options").exists()
+
+
+@pytest.mark.parametrize(("settings", "named"), [(["EXECUTOR=pbs"], "pbs"), (["EXECUTOR=slurm"], "sbatch")])
+def test_make_refuses_what_cannot_run_in_one_sentence(settings, named, tmp_path):
+    for tool in ("sh", "env"):
+        (tmp_path / tool).symlink_to(Path("/usr/bin") / tool)
+    make = ["/usr/bin/make", "--dry-run", "reproduce", *settings]
+    done = subprocess.run(make, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode and named in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
+
+
+def test_the_plan_for_programs_says_what_the_one_for_readers_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    assert main(["list", "--names"]) == 0
+    named = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert main(["list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ready"] == [] == [name for state, name, _ in named if state == "ready"]
+    jobs = [(name, job["training"]) for job in told["to do"] for name in job["experiments"]]
+    assert sorted(jobs) == sorted((name, training) for _, name, training in named)
+    assert all(job["seconds"] > 1 and job["source"] == "sample" for job in told["to do"])
+
+
+def test_nothing_is_to_do_where_all_is_committed():
+    parameters = Parameters("published", datasets=("cifar10",))
+    told = plan(parameters, parameters.experiments())
+    assert told["ready"] == [e.name for e in parameters.experiments()] and told["to do"] == []
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_no_record_held_more_memory_than_its_job_would_ask_for(profile):
+    records, _ = Store(repository_results() / profile).records()
+    held = [(r.provenance["peak_megabytes"], r) for r in records if "peak_megabytes" in r.provenance]
+    assert held and all(1.2 * peak < megabytes_held(r.experiment.training) for peak, r in held)
+
+
+def test_a_profile_costs_what_its_records_took_where_it_repeats_them():
+    profile = Parameters("published", datasets=("mnist",), seeds=(0,)).experiments()
+    records = [r for r in Store(repository_results() / "published").records()[0] if r.experiment in profile]
+    records = [r for r in records if r.experiment.training.defence.name == "quantised"]
+    (attacked,) = (r.provenance["seconds"]["total"] for r in records if r.experiment.attacks)
+    training = records[0].provenance["seconds"]["training"]
+    (computed,) = seconds_by_job([r.experiment for r in records], records).values()
+    clean = [r.experiment for r in records if not r.experiment.attacks]
+    assert computed - sum(seconds_by_job(clean, records).values()) == pytest.approx(attacked)
+    assert training < computed - attacked < 1.02 * training  # judging clean images is a small part
+    with pytest.raises(ValueError, match="cifar10 with none"):
+        seconds_by_job(Parameters("published", datasets=("cifar10",)).experiments(), records)
+
+
+def test_makespans_are_those_of_a_schedule_drawn_by_hand():
+    jobs = [3, 1, 1, 2, 4]  # on two cores 3 + 4 | 1 + 1 + 2, on three 3 | 1 + 2 | 1 + 4
+    assert [makespan(jobs, workers) for workers in (1, 2, 3, 5, 99)] == [11, 7, 5, 4, 4]
+    with pytest.raises(ValueError, match="got 0"):
+        makespan(jobs, 0)
