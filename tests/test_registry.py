@@ -14,7 +14,7 @@ from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Cost, Kind
 from prlib.cases import judge
 from prlib.data import load
-from prlib.estimate import _images_judged
+from prlib.estimate import work
 from prlib.experiment import Attack, Defence, Experiment, Training
 from prlib.pages.names import attack_title
 from prlib.profiles import default_attack, default_defence, default_recipe
@@ -89,7 +89,7 @@ def test_an_estimate_is_made_of_what_the_registry_says() -> None:
     attack = default_attack("eot-pgd", "mnist")
     training = Training("mnist", "full", 100, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
     experiment = Experiment(training, (Defence(),), (1,), 100, (attack,), ("adaptive",))
-    assert _images_judged(experiment) == pytest.approx(100 * 400, rel=0.01)
+    assert work(experiment) == pytest.approx(100 * 400, rel=0.01)
 
 
 # Names.
