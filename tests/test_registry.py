@@ -20,7 +20,7 @@ from prlib.pages.names import attack_title
 from prlib.profiles import default_attack, default_defence, default_recipe
 from prlib.profiles.named import NAMED, Named
 from prlib.redraw import PixelRedraw
-from prlib.run import run
+from prlib.run import Context, run
 from prlib.store import Store
 
 ONE = PixelRedraw.fit(steps=500)
@@ -216,5 +216,5 @@ def test_a_missing_torchattacks_is_said_before_anything_is_computed(
         attack = default_attack(name, "mnist")
         cases = ("adaptive",) if attack.kind.adaptive else ("B",)
         with pytest.raises(ModuleNotFoundError, match=sentence):
-            run(Experiment(training, (Defence(),), (1,), 20, (attack,), cases), Store(tmp_path))
+            run(Experiment(training, (Defence(),), (1,), 20, (attack,), cases), Context(Store(tmp_path)))
     assert not list(tmp_path.iterdir())
