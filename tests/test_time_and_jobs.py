@@ -213,7 +213,7 @@ def test_a_task_that_fails_stops_no_other_and_at_most_so_many_run_at_a_time(tmp_
 
 
 SLEEPERS = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from prlib.jobs import side_by_side
 
@@ -223,6 +223,7 @@ def sleep(folder):
     return 0
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
     side_by_side(sleep, {"one": (sys.argv[1],), "two": (sys.argv[1],), "three": (sys.argv[1],)}, 2)
 """
 
