@@ -37,7 +37,7 @@ CHOOSING = ATTACKING + 1_000_003
 """Added to a batch's seed where the strongest of several attacks is chosen, on draws that none of them has seen."""
 
 Adversarial = Callable[..., Tensor]
-"""An attack: of model, images and true labels, to adversarial images; told of the defence, also of it and a generator.
+"""An attack of model, images and true labels, to adversarial images; an adaptive one takes defence and generator, too.
 
 :meta hide-value:
 """

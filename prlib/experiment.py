@@ -38,7 +38,7 @@ BUILDERS: dict[str, Callable[..., Transform | None]] = {
 """
 
 ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
-"""How each kind of adversary is made from its options: what a network is trained against, in training alone.
+"""How each kind of adversary, which a network is trained against, is made from its options.
 
 :meta hide-value:
 """

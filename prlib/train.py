@@ -21,7 +21,7 @@ CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
 
 Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tensor]
-"""What training does to each batch: (model, images, labels, generator, epoch) to the images that are learned from.
+"""What training does to each batch, of (model, images, labels, generator, epoch) to the images that are learned from.
 
 ``epoch`` is how many epochs of the training have passed with this batch, more than 0.
 """

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from docutils import nodes
+from pydantic import BaseModel
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -15,7 +16,12 @@ TRANSFORM = re.compile(r"~?collections\.abc\.Callable\[\[[\w.~]*Tensor, [\w.~]*G
 
 
 def tidy(app: Sphinx, what: str, name: str, thing: Any, options: Any, *signature: str | None) -> tuple[str | None, ...]:
-    """Call transforms by their name, and write "..." for a default that a function makes, which would not parse."""
+    """Call transforms by their name, and write "..." for a default that a function makes, which would not parse.
+
+    What checks a file's fields is said by their types alone, which no reader takes in from a signature.
+    """
+    if what == "class" and issubclass(thing, BaseModel):
+        return "", None
     short = (text and TRANSFORM.sub("~prlib.data.Transform", text) for text in signature)
     return tuple(text and text.replace("<factory>", "...") for text in short)
 

@@ -14,7 +14,7 @@ from prlib.attacks.pgd import straight_through
 from prlib.data import Transform
 
 LOSSES = ("ce", "dlr")
-"""What APGD climbs, one after the other: the cross-entropy and the difference-of-logits ratio."""
+"""What APGD climbs one after the other, the cross-entropy and the difference-of-logits ratio."""
 
 
 def auto(

@@ -17,7 +17,7 @@ from prlib.attacks.pgd import eot_pgd, pgd, transfer
 from prlib.attacks.signs import bim, fgsm, mim
 
 GIVEN = ("defence", "generator", "surrogate", "preprocess")
-"""Arguments that are no options of an experiment: they are other parts of it."""
+"""Arguments that are no options of an experiment but other parts of it."""
 
 
 class Cost(NamedTuple):

@@ -127,7 +127,7 @@ def _gradients(records: Iterable[Record]) -> Iterable[tuple[Any, ...]]:
 
 
 Key = tuple[str, float, int]
-"""An attack, its ε (0: the paper's) and how many images it met."""
+"""An attack, its ε (0 is the paper's) and how many images it met."""
 
 
 def _expectations(keys: list[Key]) -> Iterable[tuple[str, Key, Key]]:

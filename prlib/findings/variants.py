@@ -9,7 +9,7 @@ from torch import Tensor
 from prlib.record import Record, unpack
 
 VARIANTS = ("true", "quarter", "eq4")
-"""What an attack's name ends in if it differs from the default in one thing: labels, step size, the paper's Eq. 4."""
+"""What an attack's name ends in if it differs from the default in labels, step size or the paper's Eq. 4."""
 
 
 def attacked(cells: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from prlib.profiles import Parameters
 from prlib.record import Record
 
 OURS = "ours [95% interval]"
+"""The column of our numbers beside the paper's."""
 
 
 def paper_and_ours(
