@@ -49,14 +49,13 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
     """
     sizes, distances = ["n_train", "n_test", "of"], ["l0", "l2", "linf"]
     rows = [_row(record, cell) for record in records for cell in record.cells]
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances]).astype(
-        {"epsilon": float}
-    )  # even without rows
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances])
+    frame = frame.astype({"epsilon": float})  # even without rows
     how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
     pooled = frame.groupby([*COLUMNS, *sizes], sort=False, as_index=False).agg(how)
-    pooled["trainings"] = [
-        tuple(sorted({one.seed: one for one in reversed(found)}.values())) for found in pooled.trainings
-    ]
+    # A cell that two records of one training hold is the first one's.
+    by_seed = [{one.seed: one for one in reversed(found)} for found in pooled.trainings]
+    pooled["trainings"] = [tuple(sorted(found.values())) for found in by_seed]
     pooled["record"] = [trainings[0].record for trainings in pooled.trainings]
     pooled["ours"] = [
         over_trainings([one.accuracy for one in trainings], total)

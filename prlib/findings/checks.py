@@ -151,10 +151,7 @@ def _findings(record: Record) -> Iterable[tuple[str, str]]:
     for attack in record.experiment.attacks:
         options, label = dict(attack.options), labelled(attack.name, attack.epsilon)
         if options.get("step_size", 0) > options.get("epsilon", 1) and options.get("norm") != "l2":
-            yield (
-                labelled(attack.name, attack.epsilon),
-                f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}",
-            )
+            yield label, f"its step {options['step_size']:g} is larger than ε = {options['epsilon']:g}"
         cells = [cell for cell in record.cells if labelled(cell.attack, cell.epsilon) == label]
         if max(cell.attacked for cell in cells) > options.get("epsilon", 1) + 1e-6:
             yield label, f"it changed a pixel by more than ε = {options['epsilon']:g}"
