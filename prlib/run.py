@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
 from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, follow, measure
+from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, derive, labelled
@@ -108,7 +109,8 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
         context.store.check_writable()
-    for experiment in {(e.training.dataset, e.training.source, e.training.n_train, e.n_test): e for e in todo}.values():
+    wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo}
+    for experiment in wanted.values():
         _images(experiment, context)
     if anew:
         _train_anew(todo, context)
@@ -146,7 +148,9 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split, Split]:
     training = experiment.training
     root = "sample" if training.source == "sample" else context.data
     train_split = load(training.dataset, "train", root).take(training.n_train, seed=derive(training.seed, "images"))
-    return train_split, load(training.dataset, "test", root).take(experiment.n_test)
+    if experiment.split == "train":
+        return train_split, train_split
+    return train_split, load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
 
 
 def _networks(
