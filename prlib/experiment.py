@@ -194,8 +194,7 @@ class Experiment:
         n_test: how many images it is judged on.
         attacks: on the network; with none, clean images are judged ("normal").
         cases: in which each attack is judged (``prlib.cases.CASES``).
-        drawn: the seed by which a part of the test images was drawn, equally many of each class; None: the first that
-            fit, as was done before parts were drawn, or all.
+        drawn: the seed by which a part of the test images was drawn; None: the first that fit, as before, or all.
         split: "test", or "train" for the training images themselves.
     """
 
@@ -267,9 +266,7 @@ def to_json(thing: Any) -> dict[str, Any]:
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {name: dict(value) if name == "options" else value for name, value in pairs}
-        for name, usual in _LEFT_OUT.items():
-            if name in values and values[name] == usual:
-                del values[name]
+        values = {name: value for name, value in values.items() if name not in _LEFT_OUT or value != _LEFT_OUT[name]}
         if "epsilon" in values:  # of an attack or a cell
             name = "attack" if "attack" in values else "name"
             values[name] = labelled(values[name], values.pop("epsilon"))
@@ -278,8 +275,7 @@ def to_json(thing: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
 
 
-_LEFT_OUT = {"drawn": None, "split": "test"}
-"""What an experiment's JSON does not say, as those did not that were written before there was another value."""
+_LEFT_OUT = {"drawn": None, "split": "test"}  # not in JSON, as in that of before there was another value
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -75,9 +75,10 @@ def paired(differences: np.ndarray) -> Estimate:
         differences: trainings × images, each what an image adds: -1, 0 or 1 for right on one side minus right on the
             other, from -2 to 2 for a change minus another.
     """
-    centre, reach = _centre(differences), _reach(differences, 1 - LEVEL)
+    spread = _Spread.of(differences)
     limit = max(1.0, float(np.abs(differences).max(initial=0)))
-    return Estimate(float(differences.mean()), max(-limit, centre - reach), min(limit, centre + reach))
+    low, high = (spread.centre + sign * spread.reach(1 - LEVEL) for sign in (-1, 1))
+    return Estimate(float(differences.mean()), max(-limit, low), min(limit, high))
 
 
 def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
@@ -89,10 +90,13 @@ def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
     """
     if bound == 0 and len(differences) == 1:
         return _sign_flips(differences[0])
-    gap = abs(_centre(differences) - bound)
-    if gap >= _reach(differences, _SMALLEST):
+    spread = _Spread.of(differences)
+    gap = abs(spread.centre - bound)
+    if not spread.trainings:
+        return float(2 * norm.sf(gap / spread.images))
+    if gap >= spread.reach(_SMALLEST):
         return _SMALLEST
-    return float(brentq(lambda p: _reach(differences, p) - gap, _SMALLEST, 1.0)) if gap else 1.0
+    return float(brentq(lambda p: spread.reach(p) - gap, _SMALLEST, 1.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -104,23 +108,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-_SMALLEST = 1e-12  # no p-value that rests on an interval is smaller
+_SMALLEST = 1e-12  # no p-value that rests on several trainings is smaller
 
 
-def _centre(differences: np.ndarray) -> float:
-    """The middle of Agresti and Min's interval."""
-    return float(differences.mean(0).sum() / (differences.shape[1] + 2))
+class _Spread(NamedTuple):
+    """The middle of an interval of differences, and the standard errors of its two sources of chance."""
 
+    centre: float
+    images: float
+    trainings: float
+    n: int
 
-def _reach(differences: np.ndarray, p: float) -> float:
-    """Half the width of the interval that leaves out a share p."""
-    images = differences.mean(0)
-    total = len(images) + 2
-    variance = ((float(images @ images) + 1) / total - _centre(differences) ** 2) / total
-    trainings = 0.0
-    if (n := len(differences)) > 1:
-        trainings = float(t.isf(p / 2, n - 1)) * float(differences.mean(1).std(ddof=1)) / math.sqrt(n)
-    return math.hypot(float(norm.isf(p / 2)) * math.sqrt(variance), trainings)
+    @classmethod
+    def of(cls, differences: np.ndarray) -> "_Spread":
+        """Agresti and Min's, for the mean over trainings."""
+        mean, n = differences.mean(0), len(differences)
+        total = len(mean) + 2
+        centre = float(mean.sum()) / total
+        variance = ((float(mean @ mean) + 1) / total - centre**2) / total
+        trainings = float(differences.mean(1).std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+        return cls(centre, math.sqrt(variance), trainings, n)
+
+    def reach(self, p: float) -> float:
+        """Half the width of the interval that leaves out a share p."""
+        trainings = float(t.isf(p / 2, self.n - 1)) * self.trainings if self.trainings else 0.0
+        return math.hypot(float(norm.isf(p / 2)) * self.images, trainings)
 
 
 def _sign_flips(differences: np.ndarray) -> float:

@@ -36,13 +36,14 @@ else 0.
 
 
 def measured(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
-    """One row an accuracy: ``COLUMNS``, ours (Estimate), kept, n_train, n_test, drawn, of, trainings, l0, l2, linf, record.
+    """One row an accuracy: ``COLUMNS``, ours and kept (Estimates), sizes, trainings, l0, l2, linf, record.
 
-    Trainings that differ in their seed alone share a row: ``trainings`` holds what each one showed, ``ours`` their mean
-    with the interval of ``prlib.statistics.over_trainings``, the distances are means, and ``record`` is the name of the
-    first one's. ``kept`` is the share of the images right before and after an attack (None on clean images, and where
-    the records have not got the clean ones). ``drawn`` is the seed of the test images, 0 for the first or all. Where the
-    attack is the strongest of several, ``of`` says of how many; elsewhere it is 0.
+    The sizes are n_train, n_test, drawn and of. Trainings that differ in their seed alone share a row: ``trainings``
+    holds what each one showed, ``ours`` their mean with the interval of ``prlib.statistics.over_trainings``, the
+    distances are means, and ``record`` is the name of the first one's. ``kept`` is the share of the images right before
+    and after an attack (None on clean images, and where the records have not got the clean ones). ``drawn`` is the seed
+    of the test images, 0 for the first or all. Where the attack is the strongest of several, ``of`` says of how many;
+    elsewhere it is 0.
 
     Args:
         split: the images judged on, "test" or "train".

@@ -46,8 +46,8 @@ def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
     """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
 
     Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case),
-    kept (of the paper's attack that leaves least: right before and after) and adaptive (the strongest attack per image),
-    each an Estimate or None, and their trainings clean_trainings, …. All of a row are on the images of ``adaptive``.
+    kept (right before and after the one that leaves least so) and adaptive (the strongest attack per image), each an
+    Estimate or None, and their trainings clean_trainings, …. All of a row are on the images of ``adaptive``.
     """
     strongest = best(select(cells, {"attack": "strongest"}), ["dataset", "defence", "phase", "epochs"])
     rows = []
@@ -58,7 +58,7 @@ def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
         places = common([one.after.images for one in cell.trainings])
         clean = list(_on(select(cells, {**same, "attack": "", "phase": cell.phase}), places))
         paper = list(_on(select(cells, {**same, **case}), places))
-        kept = [one for one in _on(select(cells, {**same, **case}), places, kept=True)]
+        kept = list(_on(select(cells, {**same, **case}), places, kept=True))
         found = {"clean": clean, "paper": sorted(paper), "kept": sorted(kept)}
         for name, estimates in found.items():
             row[name], row[f"{name}_trainings"] = estimates[0] if estimates else (None, ())
@@ -118,7 +118,7 @@ def _orders(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
 
 
 def _unbounded(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
-    """The rows of ``sanity`` about masked gradients: CW, which has no ε, beside PGD within it, where nothing is redrawn.
+    """The rows of ``sanity`` about masked gradients: CW, which has no ε, beside PGD, where nothing is redrawn.
 
     What CW cannot fool can be fooled: its gradient is masked (Athalye et al., 2018). Right before and after, since CW
     flees the network's own prediction.
@@ -157,7 +157,11 @@ def _expectations(keys: list[Key]) -> Iterable[tuple[str, Key, Key]]:
         if attack in BLACK_BOX:
             for white in WHITE_BOX:
                 if (white, epsilon, images) in keys:
-                    yield "black-box is not stronger than white-box", (attack, epsilon, images), (white, epsilon, images)
+                    yield (
+                        "black-box is not stronger than white-box",
+                        (attack, epsilon, images),
+                        (white, epsilon, images),
+                    )
     for weak, strong in MORE:
         for images in sorted({images for *_, images in keys}):
             if (weak, 0, images) in keys and (strong, 0, images) in keys:

@@ -11,7 +11,7 @@ from prlib import paper
 from prlib.findings.cells import COLUMNS, compare, expected
 from prlib.findings.pairs import minus
 from prlib.findings.variants import adjusted
-from prlib.statistics import Estimate, over_trainings, p_value, paired
+from prlib.statistics import over_trainings, p_value, paired
 
 
 def ablations(cells: pd.DataFrame) -> pd.DataFrame:

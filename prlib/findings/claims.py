@@ -1,7 +1,7 @@
 """Claims × records: was the number matched, is the claim supported?"""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,8 +130,9 @@ def disagreements(prose: str, measured: pd.DataFrame) -> list[str]:
 
     A sentence that states one is preceded by a comment ``% verdict CLAIM reproduced|supported WORD``, which this reads.
     """
-    computed = {v.claim["id"]: v for v in judge_claims(measured)}
     stated = re.findall(r"^% verdict (\S+) (reproduced|supported) (.+)$", prose, re.MULTILINE)
+    named = {claim for claim, _, _ in stated}
+    computed = {c["id"]: judge_claim(c, measured) for c in paper.claims() if c["id"] in named}
     return [
         f"the prose says {claim}: {which} {word}; the records say {getattr(computed[claim], which)}"
         for claim, which, word in stated
@@ -175,15 +176,14 @@ def _comparisons(claim: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[Comp
         if not rows:
             continue
         where = {name: getattr(rows[0], name) for name in COLUMNS}
-        common = {"images": differences.shape[1], "trainings": len(differences)}
-        records = tuple(row.record for row in rows)
+        n, records = (differences.shape[1], len(differences)), tuple(row.record for row in rows)
         if quantity == "l2":
             left, right = (row.l2 for row in rows)
             outcome = "holds" if (left > right) == (claim["relation"] == "above") else "fails"
-            yield Comparison(where, Estimate(*[left - right] * 3), None, None, **common, records=records, outcome=outcome)
+            yield Comparison(where, Estimate(*[left - right] * 3), None, None, *n, records, outcome)
         else:
             outcome, p = relate(claim["relation"], differences, TOLERANCE["attacked" if rows[0].attack else "clean"])
-            yield Comparison(where, paired(differences), p, p, **common, records=records, outcome=outcome)
+            yield Comparison(where, paired(differences), p, p, *n, records, outcome)
 
 
 def _sides(claim: Mapping[str, Any], group: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

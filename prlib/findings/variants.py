@@ -49,9 +49,9 @@ def adjusted(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
     """What true labels change in a case at the last epoch: the shares of the images that are right.
 
-    A row a dataset, defence and attack: the columns of ``measured`` under the attack with predicted labels, and predicted, true,
-    only_predicted and only_true; ``wrong_before`` and ``right_before`` count the images at which the two differ that
-    the network had got wrong and right before the attack (None where that is unknown).
+    A row a dataset, defence and attack: the columns of ``measured`` under the attack with predicted labels, and
+    predicted, true, only_predicted and only_true; ``wrong_before`` and ``right_before`` count the images at which the
+    two differ that the network had got wrong and right before the attack (None where that is unknown).
     """
     last, rows = attacked(cells), []
     by_name = {(c.dataset, c.defence, c.attack): c for c in last[last.case == case].itertuples(index=False)}

@@ -88,11 +88,9 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     for prefix, question in questions.items():
         for side, title in SIDES.items():
             row: dict[str, Content] = {"question": question, "claims that speak": title}
-            judged = {run_: [v for v in judge_claims(found, prefix) if _side(v) == side] for run_, found in cells.items()}
-            for run_, verdicts_ in judged.items():
-                found = [v.supported for v in verdicts_]
-                row[run_] = _counted(found, " ", [word for word in WORDS if word in found])
-            if any(judged.values()):
+            for run_, measured_ in cells.items():
+                row[run_] = _words([v for v in judge_claims(measured_, prefix) if _side(v) == side], " ")
+            if any(row[run_] for run_ in cells):
                 rows.append(row)
     return Table(frame(rows), "", "scoreboard")
 
@@ -106,8 +104,8 @@ def summary(records: Iterable[Record]) -> Markdown:
     cells = measured(records)
     found, lines = judge_claims(cells, "q"), []
     for side, title in SIDES.items():
-        words = [v.supported for v in found if _side(v) == side]
-        lines.append(f"- {len(words)} speak {title}: {markdown(_counted(words, ', ', [w for w in WORDS if w in words]))}.")
+        verdicts_ = [v for v in found if _side(v) == side]
+        lines.append(f"- {len(verdicts_)} speak {title}: {markdown(_words(verdicts_, ', '))}.")
     numbers = compare(cells, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
     agrees = [bool(a) for a in numbers.agrees if a is not None]
     return Markdown(
@@ -147,9 +145,10 @@ def _side(verdict: Verdict) -> str:
     return str(verdict.claim["speaks"])
 
 
-def _counted(found: list[str], separator: str, words: Iterable[str] = WORDS) -> Content:
-    """How often each word was found."""
-    counts = [(mark(word), f" {found.count(word)}") for word in words]
+def _words(verdicts_: Iterable[Verdict], separator: str) -> Content:
+    """How often each word says whether they are supported."""
+    found = [v.supported for v in verdicts_]
+    counts = [(mark(word), f" {found.count(word)}") for word in WORDS if word in found]
     return tuple(part for count in counts for part in (separator, count))[1:]
 
 
