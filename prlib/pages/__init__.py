@@ -1,6 +1,6 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
-from prlib.findings.conclusions import above, below, level, same
+from prlib.findings.conclusions import above, below, falls_more, level, same
 from prlib.pages.attacks import (
     VARIANT_TITLES,
     attack_settings,
@@ -62,6 +62,7 @@ __all__ = [
     "effects",
     "explained",
     "exposure_of_many",
+    "falls_more",
     "glance",
     "guarantees",
     "labels_given",

@@ -86,10 +86,11 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     rows = []
     cells = {name: measured(records) for name, records in runs.items()}
     for prefix, question in questions.items():
+        judged = {run_: judge_claims(measured_, prefix) for run_, measured_ in cells.items()}
         for side, title in SIDES.items():
             row: dict[str, Content] = {"question": question, "claims that speak": title}
-            for run_, measured_ in cells.items():
-                row[run_] = _words([v for v in judge_claims(measured_, prefix) if _side(v) == side], " ")
+            for run_, verdicts_ in judged.items():
+                row[run_] = _words([v for v in verdicts_ if _side(v) == side], " ")
             if any(row[run_] for run_ in cells):
                 rows.append(row)
     return Table(frame(rows), "", "scoreboard")
