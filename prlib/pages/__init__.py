@@ -19,6 +19,7 @@ from prlib.pages.comparisons import (
     noise_distances,
     other_epsilon,
     paper_and_ours,
+    training_accuracy,
 )
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
@@ -88,6 +89,7 @@ __all__ = [
     "summary",
     "suspicions",
     "tell",
+    "training_accuracy",
     "variants",
     "verdicts",
 ]

@@ -95,6 +95,28 @@ def long_training(
         display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
 
 
+def training_accuracy(records: Iterable[Record], parameters: Parameters) -> Table:
+    """Accuracy on the training images beside that on the test images, a row a network and number of epochs."""
+    records = list(records)
+    same = ["dataset", "defence", "epochs", "phase", "n_train"]
+    new = {tuple(getattr(c, name) for name in same): c for c in measured(records).query("attack == ''").itertuples()}
+    rows = []
+    for cell in measured(records, split="train").itertuples():
+        if beside := new.get(tuple(getattr(cell, name) for name in same)):
+            row = {
+                "dataset": DATASETS[cell.dataset].title,
+                "defence": cell.defence,
+                "used in": PHASE_TITLES[cell.phase],
+            }
+            row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
+            row |= {"test images": number(beside.ours, beside.trainings)}
+            rows.append(row | {"gap": cell.ours.value - beside.ours.value, "measured": badge(parameters, cell)})
+    columns = {"epochs": COUNT, "gap": formatted("+.4f")}
+    columns |= {"training images": accuracy(), "test images": accuracy()}
+    caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is."
+    return Table(frame(rows), caption, "training-accuracy", columns)
+
+
 def distances(records: Iterable[Record], parameters: Parameters) -> Table:
     """Mean distances between the clean and the final image, by attack and case."""
     cells = measured(records)
