@@ -8,6 +8,7 @@ from prlib.pages.attacks import (
     cases,
     distances_by_case,
     labels_given,
+    longer,
 )
 from prlib.pages.claims import answer, comparisons, scoreboard, set_when, summary, suspicions, verdicts
 from prlib.pages.commands import rerun_command
@@ -69,6 +70,7 @@ __all__ = [
     "labels_given",
     "level",
     "long_training",
+    "longer",
     "network_table",
     "noise_distances",
     "note",

@@ -158,12 +158,12 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
             column: number(cell.ours, cell.trainings),
-            KEPT: number(cell.kept, cell.trainings) if cell.attack else "",
+            KEPT: number(cell.kept, cell.trainings),
             "measured": badge(parameters, cell),
         }
         for cell in cells.itertuples()
     ]
-    told = [title for title in rows[0] if any(row[title] != "" for row in rows)] if rows else None
+    told = [title for title in rows[0] if any(row[title] not in ("", None) for row in rows)] if rows else None
     return Table(frame(rows, told), caption, name, {column: accuracy(interval=True), KEPT: accuracy()})
 
 
@@ -209,8 +209,9 @@ def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, 
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
     caption = f"Table {table} of the paper, {DATASETS[dataset].title}{how}: {accuracy_}. "
     if comparable:
-        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, "
-    caption += "– what this profile does not measure."
+        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
+    else:
+        caption += "It is another experiment than the paper's, so agreement is not judged."
     more = f" The paper's other {left_out} rows are not measured in this profile."
     return caption + more if left_out else caption
 
