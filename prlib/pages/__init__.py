@@ -10,11 +10,12 @@ from prlib.pages.attacks import (
     labels_given,
     longer,
 )
-from prlib.pages.claims import answer, comparisons, scoreboard, set_when, summary, suspicions, verdicts
+from prlib.pages.claims import answer, every_comparison, scoreboard, set_when, summary, suspicions, verdicts
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
     distances,
+    first_and_rest,
     glance,
     long_training,
     noise_distances,
@@ -55,16 +56,17 @@ __all__ = [
     "cases",
     "choices",
     "committed",
-    "comparisons",
     "convergence",
     "costs",
     "datasets_table",
     "distances",
     "distances_by_case",
     "effects",
+    "every_comparison",
     "explained",
     "exposure_of_many",
     "falls_more",
+    "first_and_rest",
     "glance",
     "guarantees",
     "labels_given",

@@ -55,7 +55,7 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
 
 
-def comparisons(records: Iterable[Record], prefix: str, profile: str) -> Table:
+def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Table:
     """Every comparison behind the verdicts: its difference, what chance makes of it, and what is concluded."""
     rows = [
         {
@@ -75,7 +75,7 @@ def comparisons(records: Iterable[Record], prefix: str, profile: str) -> Table:
     ]
     columns = {"epochs": COUNT, "difference [95% interval]": SIGNED, "p": P, "p (Holm)": P, "images": COUNT}
     caption = f"Every comparison behind the verdicts (profile `{profile}`). Distances are compared without an interval."
-    return Table(frame(rows), caption, f"comparisons-{prefix}-{profile}", columns)
+    return Table(frame(rows), caption, f"comparisons-{prefix or 'all'}-{profile}", columns)
 
 
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:

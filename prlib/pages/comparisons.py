@@ -4,17 +4,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 
 from prlib.data import DATASETS
-from prlib.findings.cells import COLUMNS, compare, measured
+from prlib.findings.cells import COLUMNS, compare, measured, select
+from prlib.findings.pairs import accuracy_on
 from prlib.pages.commands import run_command
 from prlib.pages.content import number
 from prlib.pages.names import PHASE_TITLES, attack_title
 from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, formatted, frame, note, with_minus
+from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, badge, formatted, frame, note, with_minus
 from prlib.profiles import Parameters
 from prlib.record import Record
 
@@ -115,6 +117,27 @@ def training_accuracy(records: Iterable[Record], parameters: Parameters) -> Tabl
     columns |= {"training images": accuracy(), "test images": accuracy()}
     caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is."
     return Table(frame(rows), caption, "training-accuracy", columns)
+
+
+def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
+    """Accuracy under the paper's attacks on the first n test images of all, and on the others, of redrawn MNIST."""
+    where = {"dataset": "mnist", "defence": "pr", "attack": ATTACKS, "case": list("ABC")}
+    cells, rows = select(measured(records), where), []
+    for cell in cells[cells.n_test == DATASETS["mnist"].n_test].itertuples():
+        all_places = cell.trainings[0].after.images.places()
+        first = cell.trainings[0].after.images._replace(n=n).places()
+        rest = np.setdiff1d(all_places, first)
+        ours = [accuracy_on(cell.trainings, places) for places in (first, rest)]
+        row = {"attack": attack_title(cell.attack), "case": cell.case, "epochs": cell.epochs}
+        row |= {f"the first {n:,}": ours[0], "the others": ours[1], "difference [95% interval]": ours[0].minus(ours[1])}
+        rows.append(row)
+    value = Column(lambda estimate: f"{estimate.value:.3f}", right=True)
+    columns = {f"the first {n:,}": value, "the others": value, "difference [95% interval]": SIGNED, "epochs": COUNT}
+    caption = (
+        "Accuracy of the network trained on redrawn MNIST on the test images that parts used to be made of, and on the "
+        "others; they are different images, so the interval is Newcombe's for independent ones."
+    )
+    return Table(frame(rows), caption, "first-and-rest", columns)
 
 
 def distances(records: Iterable[Record], parameters: Parameters) -> Table:
