@@ -13,7 +13,7 @@ from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.pairs import accuracy_on
 from prlib.pages.commands import run_command
 from prlib.pages.content import number
-from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title
 from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, badge, formatted, frame, note, with_minus
