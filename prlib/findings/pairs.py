@@ -13,13 +13,18 @@ from prlib.statistics import Estimate, over_trainings
 
 
 class Bits(NamedTuple):
-    """Which images were classified correctly: the images, and a bit for each as a record has them."""
+    """Which images were classified correctly: the images, and a bit or a count for each as a record has them.
+
+    Counts are of ``draws`` answers of a random defence.
+    """
 
     images: Chosen
     success: str
+    often: str = ""
+    draws: int = 1
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """Bool N, for images at these places, which must be among them."""
+        """Of images at these places, which must be among them: 0 or 1, int8 N, or shares of the answers, float N."""
         where, right = _by_place(self)
         return right[np.searchsorted(where, places)]
 
@@ -49,7 +54,7 @@ class Term(NamedTuple):
 
 
 def differences(terms: Sequence[Term]) -> np.ndarray:
-    """What each image adds to a sum of accuracies with signs: int8 trainings × images, empty if none are common.
+    """What each image adds to a sum of accuracies with signs: trainings × images, empty if none are common.
 
     Of the trainings those count whose seed all terms have, of the images those that all were judged on.
     """
@@ -114,7 +119,7 @@ def _all_bits(one: OneTraining, kept: bool) -> list[Bits]:
 
 
 def _right(one: OneTraining, places: np.ndarray, kept: bool) -> np.ndarray:
-    return np.logical_and.reduce([bits.at(places) for bits in _all_bits(one, kept)]).astype(np.int8)
+    return np.multiply.reduce([bits.at(places) for bits in _all_bits(one, kept)])
 
 
 @cache
@@ -130,4 +135,6 @@ def _by_place(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
     """The images' places, ascending, and whether each was right."""
     places = bits.images.places()
     order = np.argsort(places)
-    return places[order], unpack(bits.success, bits.images.n).numpy()[order]
+    if bits.often:
+        return places[order], (np.frombuffer(bytes.fromhex(bits.often), np.uint8) / bits.draws)[order]
+    return places[order], unpack(bits.success, bits.images.n).numpy().astype(np.int8)[order]

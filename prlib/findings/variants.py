@@ -88,7 +88,7 @@ def _before(cell: Any, pair: np.ndarray) -> dict[str, int | None]:
         return {"wrong_before": None, "right_before": None}
     places = common([bits.images for one in cell.trainings for bits in (one.after, one.before)])
     right = np.stack([one.before.at(places) for one in cell.trainings])
-    return {"wrong_before": int((~right & (pair != 0)).sum()), "right_before": int((right & (pair != 0)).sum())}
+    return {"wrong_before": int(((1 - right) * (pair != 0)).sum()), "right_before": int((right * (pair != 0)).sum())}
 
 
 def farther(cells: pd.DataFrame, case: str, other: str, attacks: Iterable[str]) -> dict[str, int]:

@@ -120,6 +120,7 @@ class Parameters:
             cases=tuple(entry.cases),
             drawn=read_yaml("protocol")["drawn"] if part and not first else None,
             split=entry.split,
+            draws=entry.draws,
         )
 
 
