@@ -106,19 +106,24 @@ class Split:
         what = f"n of {self.name} {self.split}"
         if not 1 <= n <= len(self):
             raise ValueError(f"{what} must be from 1 to {len(self)}; got {n}")
-        order = torch.arange(len(self))
-        if seed is not None:
-            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        # Each image's place within its class: the lowest places deal all classes out in rounds.
-        labels = self.labels[order]
-        place = torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]
-        chosen = order[place.argsort(stable=True)[:n].sort().values]
+        chosen = balanced(self.labels, n, seed)
         there = self.labels.bincount()
         counts = self.labels[chosen].bincount(minlength=len(there))
         if n < len(self) and counts.max() - counts.min() > 1:
             even = int(there.min() * len(there) + (there > there.min()).sum())
             raise ValueError(f"{what} must be at most {even} (equally many of each class) or {len(self)}; got {n}")
         return Split.of(self.images[chosen], self.labels[chosen], self.name, self.split, self.source)
+
+
+def balanced(labels: Tensor, n: int, seed: int | None = None) -> Tensor:
+    """The places (int64 n) of the images that ``Split.take`` chooses, in its order, from the labels (int64 N) alone."""
+    order = torch.arange(len(labels))
+    if seed is not None:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    # Each image's place within its class: the lowest places deal all classes out in rounds.
+    shuffled = labels[order]
+    place = torch.nn.functional.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]
+    return order[place.argsort(stable=True)[:n].sort().values]
 
 
 def load(name: str, split: str, root: str | Path | None = None) -> Split:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
 from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, follow, measure
+from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, derive, labelled
@@ -108,7 +109,7 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
         context.store.check_writable()
-    wanted = {(e.training.dataset, e.source, e.training.n_train, e.n_test): e for e in todo if not e.embedded}
+    wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
     for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
     if anew:
@@ -147,7 +148,7 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Spl
     """Training images and test images; the first are None if nothing is to be trained, and the networks are there."""
     training = experiment.training
     root = "sample" if experiment.source == "sample" else context.data
-    test_split = load(training.dataset, "test", root).take(experiment.n_test)
+    test_split = load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
     if experiment.embedded:
         for needed, epochs in experiment.networks.items():
             if missing := sorted(set(epochs) - context.store.snapshots(needed, epochs, context.tf32).keys()):
@@ -157,7 +158,8 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Spl
                 )
         return None, test_split
     seed = derive(training.seed, "images")
-    return load(training.dataset, "train", root).take(training.n_train, seed), test_split
+    train_split = load(training.dataset, "train", root).take(training.n_train, seed)
+    return train_split, train_split if experiment.split == "train" else test_split
 
 
 def _networks(

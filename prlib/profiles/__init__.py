@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from prlib.chosen import n_images
 from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
 from prlib.profiles.declaration import checked, declared, described
@@ -109,6 +110,10 @@ class Parameters:
         n_test = self.n_test or profile.n_test or available.n_test
         if entry.attacks:
             n_test = min(n_test, entry.n_attacked or n_test)
+        if entry.split == "train":
+            n_test = n_train
+        part = entry.split == "test" and n_test < n_images(dataset, profile.source)
+        first = entry.images == "first" and self.n_test is None
         defence = default_defence(entry.trained_with, dataset, seed)
         recipe = default_recipe(dataset, defence.name)
         return Experiment(
@@ -119,6 +124,8 @@ class Parameters:
             attacks=tuple(default_attack(name, dataset, epsilon) for name in entry.attacks),
             cases=tuple(entry.cases),
             embedded=stored,
+            drawn=read_yaml("protocol")["drawn"] if part and not first else None,
+            split=entry.split,
         )
 
 

@@ -72,13 +72,20 @@ class Entry(_Sizes):
     tested_with: Some[DefenceName]
     attacks: Some[AttackName] = []
     cases: Some[Annotated[str, _among(ATTACKED)]] = []
+    split: Literal["test", "train"] = "test"
+    images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
 
 
 class Choice(_Sizes):
-    """Suites that a profile runs, and on what; with ``networks`` on those of another profile, which are stored."""
+    """Suites that a profile runs, and on what.
+
+    ``images`` says how a part of the test images is chosen: "drawn" is at random, by the protocol's seed; "first" takes
+    the first that fit, as records did before. With ``networks`` those of another profile are judged, which are stored.
+    """
 
     suites: Some[SuiteName]
+    images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
 
 
@@ -115,7 +122,7 @@ class Profile(_Checked):
             sizes |= own.model_dump(include=set(_Sizes.model_fields), exclude_unset=True)
         asked = [own.datasets for own in (entry, choice) if own.datasets]
         sizes["datasets"] = [name for name in DATASETS if all(name in names for names in asked)]
-        return entry.model_copy(update=sizes | {"networks": choice.networks})
+        return entry.model_copy(update=sizes | {"images": choice.images, "networks": choice.networks})
 
 
 @cache
