@@ -287,10 +287,6 @@ def to_json(thing: Any) -> dict[str, Any]:
 
 
 _LEFT_OUT = {"embedded": False, "drawn": None, "split": "test"}  # not in JSON, as in that of before these were
-    "embedded": False,
-    "drawn": None,
-    "split": "test",
-}  # not in JSON, as in that of before there was another value
 
 
 def labelled(attack: str, epsilon: float | None) -> str:
