@@ -31,7 +31,7 @@ class Chosen(NamedTuple):
         """The images of an experiment."""
         training, own = experiment.training, experiment.split == "train"
         dataset = training.dataset.removesuffix("-gray")
-        return cls(training.source, dataset, experiment.n_test, experiment.drawn, training.seed if own else None)
+        return cls(experiment.source, dataset, experiment.n_test, experiment.drawn, training.seed if own else None)
 
     def places(self) -> np.ndarray:
         """The place of each in its test set, int N in the order in which they were judged; ascending without a seed.

@@ -188,12 +188,14 @@ class Experiment:
     """Everything that changes a number: a training, and what is measured of its network (paper, Section 4).
 
     Args:
-        training: of the network that is judged; its ``source`` is also where the test images come from.
+        training: of the network that is judged.
         tested_with: the defences put before the network at test time, each giving one accuracy an epoch.
         epochs: at which the network is judged.
         n_test: how many images it is judged on.
         attacks: on the network; with none, clean images are judged ("normal").
         cases: in which each attack is judged (``prlib.cases.CASES``).
+        embedded: judges a stored network that was trained on all images on the embedded sample's test images, for which
+            nothing is trained or downloaded.
         drawn: the seed that drew a part of the test images; None: the first that fit, or all.
         split: "test", or "train" for the training images themselves.
         draws: how often a random defence answers each attacked image, afresh; more than once in case "adaptive" alone.
@@ -205,6 +207,7 @@ class Experiment:
     n_test: int
     attacks: tuple[Attack, ...] = ()
     cases: tuple[str, ...] = ()
+    embedded: bool = False
     drawn: int | None = None
     split: str = "test"
     draws: int = 1
@@ -221,6 +224,8 @@ class Experiment:
                 raise ValueError(
                     f"tested_with must be defences of test time; {defence.name!r} is one of training alone"
                 )
+        if self.embedded and self.training.source != "full":
+            raise ValueError("embedded must be False for a network that is trained on the embedded sample; got True")
         if not self.tested_with:
             raise ValueError("tested_with must name at least one defence; got none")
         if bool(self.attacks) != bool(self.cases):
@@ -237,8 +242,14 @@ class Experiment:
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
         t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"
+        what += "-embedded" * self.embedded
         what += "-train" * (self.split == "train")
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
+
+    @property
+    def source(self) -> str:
+        """Where its test images come from, "full" or "sample"."""
+        return "sample" if self.embedded else self.training.source
 
     @property
     def surrogate(self) -> Training | None:
@@ -280,12 +291,8 @@ def to_json(thing: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
 
 
-_LEFT_OUT = {
-    "drawn": None,
-    "split": "test",
-    "draws": 1,
-    "often": "",
-}  # not said in JSON
+# Not said in JSON, as before there was another value.
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "often": ""}
 
 
 def labelled(attack: str, epsilon: float | None) -> str:
