@@ -8,7 +8,7 @@ import torch
 import torchattacks
 from torch import nn
 
-from prlib.attacks import Adversary, bim, cw_l2, fgsm, mim, pgd, robust_probability, straight_through
+from prlib.attacks import Adversary, bim, cw_l2, cw_released, fgsm, mim, pgd, robust_probability, straight_through
 from prlib.data import load, to_float
 
 SHAPE = (1, 4, 4)
@@ -563,6 +563,28 @@ def test_cw_is_as_good_as_foolbox(cnn, const, searches, steps, rate):
     assert success.float().mean() >= their_success.float().mean() > 0.5
     both = success & their_success
     assert l2(ours - images)[both].mean() <= 1.01 * l2(theirs - images)[both].mean()
+
+
+@pytest.mark.parametrize("steps", [100, 400])
+def test_cw_as_released_is_foolboxs_port_of_cleverhans(cnn, steps):
+    """foolbox keeps CleverHans' scale and its common stop: in batches of ten, the same images at the same distances."""
+    model, images, labels = cnn
+    images, labels = images[:20], labels[:20]
+    ours = cw_released(model, images, labels, max_steps=steps)
+    reference = foolbox.attacks.L2CarliniWagnerAttack(1, steps, 0.1, 0, 10.0)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    for part in (slice(0, 10), slice(10, 20)):
+        _, theirs, success = reference(wrapped, images[part], labels[part], epsilons=None)
+        assert torch.equal(model(ours[part]).argmax(1) != labels[part], success) and success.float().mean() > 0.5
+        distances = (l2((adversarial - images[part])[success]) for adversarial in (ours[part], theirs))
+        torch.testing.assert_close(*distances, rtol=0.02, atol=0.01)
+
+
+def test_cw_as_released_stops_a_batch_together(cnn):
+    """Alone, an image goes on while its own loss falls; beside others it ends when theirs do."""
+    model, images, labels = cnn
+    together, alone = (cw_released(model, images[:10], labels[:10], batch_size=n) for n in (10, 1))
+    assert not torch.equal(together, alone)
 
 
 def test_batching_a_convolutional_network(cnn):

@@ -17,7 +17,7 @@ before anything is computed.
 from prlib.attacks.adversary import Adversary
 from prlib.attacks.auto import auto
 from prlib.attacks.black_box import square
-from prlib.attacks.carlini_wagner import cw_l2
+from prlib.attacks.carlini_wagner import cw_l2, cw_released
 from prlib.attacks.choice import robust_probability, strongest
 from prlib.attacks.crossing import crossing
 from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer
@@ -31,6 +31,7 @@ __all__ = [
     "bim",
     "crossing",
     "cw_l2",
+    "cw_released",
     "eot_pgd",
     "fgsm",
     "guaranteed",

@@ -76,6 +76,48 @@ def cw_l2(
     return best, success
 
 
+def cw_released(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    confidence: float = 0.0,
+    initial_const: float = 10.0,
+    max_steps: int = 1000,
+    learning_rate: float = 0.1,
+    batch_size: int = 10,
+) -> Tensor:
+    """The same attack as CleverHans has it, which the released code calls (one search step): N×C×H×W.
+
+    Images enter tanh space scaled by 0.999999. Those of a batch stop together: ten times on the way their summed loss
+    is looked at, and if it is more than 0.9999 of what it was, the batch ends. So a result depends on the images beside
+    it. Where nothing was found the image is the original.
+    """
+    check_arguments(images, labels, confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
+    check_parameters(max_steps=max_steps, batch_size=batch_size)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        best, distance = clean.clone(), clean.new_full((len(clean),), math.inf)
+        start = torch.atanh((2 * clean - 1) * 0.999999)
+        origin, const = (start.tanh() + 1) / 2, clean.new_full((len(clean),), initial_const)
+        w = start.requires_grad_()
+        adam, previous = torch.optim.Adam([w], lr=learning_rate), 1e6
+        for step in range(max_steps):
+            adversarial, length, excess, loss, w.grad = _cw_loss(model, w, origin, targets, const, confidence)
+            total = float(loss.sum())
+            if step % max(1, max_steps // 10) == 0:
+                if total > 0.9999 * previous:
+                    break
+                previous = total
+            closer = (excess < 0) & (length < distance)
+            best = torch.where(per_image(closer), adversarial, best)
+            distance = torch.where(closer, length, distance)
+            adam.step()
+        return best
+
+    return torch.cat(by_batch(attack, model, images, labels, batch_size))
+
+
 def _cw_descend(
     model: nn.Module,
     clean: Tensor,

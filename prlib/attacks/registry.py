@@ -11,7 +11,7 @@ from torch import Tensor
 from prlib.attacks.auto import LOSSES, auto
 from prlib.attacks.base import torchattacks
 from prlib.attacks.black_box import square
-from prlib.attacks.carlini_wagner import cw_l2
+from prlib.attacks.carlini_wagner import cw_l2, cw_released
 from prlib.attacks.crossing import crossing
 from prlib.attacks.pgd import eot_pgd, pgd, transfer
 from prlib.attacks.signs import bim, fgsm, mim
@@ -97,6 +97,7 @@ KINDS: dict[str, Kind] = {
         lambda max_steps, binary_search_steps, **_: Cost(binary_search_steps * max_steps / 2),
         bounded=False,
     ),
+    "cw_released": Kind("CW as released", cw_released, lambda max_steps, **_: Cost(max_steps), bounded=False),
     "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
     "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE),
     "square": Kind(

@@ -109,7 +109,7 @@ def _variants(entry: Mapping[str, Any]) -> str:
     names = list(entry.get("variants", []))
     for name in names:
         if name not in MORE_CASES:
-            (default_attack if name.startswith(("fgsm", "bim", "mim")) else default_defence)(name, "mnist")
+            (default_attack if name.startswith(("fgsm", "bim", "mim", "cw")) else default_defence)(name, "mnist")
     return f"**Variants:** {', '.join(f'`{name}`' for name in names)}." if names else ""
 
 
