@@ -21,6 +21,7 @@ from prlib.findings.cells import compare, measured
 from prlib.findings.checks import UNBOUNDED, checks, sanity, worst_cases
 from prlib.findings.choices import ablations, reasons
 from prlib.findings.claims import Comparison, decided, disagreements, judge_claim, word
+from prlib.findings.here import beside
 from prlib.findings.pairs import minus
 from prlib.pages.content import Span, code, markdown, plain
 from prlib.pages.tables import Column, Table, formatted
@@ -276,6 +277,12 @@ def one_cell(dataset, trained, tested, epochs, attack, case, accuracy, n, seed=N
     return Record(Experiment(training, (default_defence(tested, dataset),), (epochs,), n, attacks, cases), (only,), {})
 
 
+def of_training(record, **changes):
+    """The record of a training that differs in this."""
+    training = dataclasses.replace(record.experiment.training, **changes)
+    return dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, training=training))
+
+
 def test_checks_find_what_is_suspicious(tables):
     suspicious = one_cell("cifar10", "pr", "pr", 50, "bim", "B", 0.5, 1000)
     assert "larger than" in " ".join(checks([suspicious]).finding)  # 0.05 > 8/256
@@ -523,26 +530,59 @@ def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, 
     assert "not testable" in pages.answer(short, "q1").data
 
 
-def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
-    records, published = made_up_everything(tables), made_up_everything(tables, n=1000)
-    monkeypatch.setattr("prlib.pages.comparisons.committed", lambda profile: {"published": published}[profile])
-    shown = pages.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
+def test_the_papers_repeated_rows_are_shown_once():
+    tables = paper.tables()
+    shown = pages.paper_and_ours(made_up_everything(tables, n=1000), 6, "mnist").frame
     assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
-    assert "published" not in shown
-    for profile in ("sample", "tenth"):
-        beside = pages.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
-        assert list(beside.published) == list(shown["ours [95% interval]"]) != list(beside["ours [95% interval]"])
-    assert "published" not in pages.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+    assert "on this machine" not in shown
+
+
+def test_a_runs_numbers_stand_beside_the_published_ones_of_the_same_network_and_are_marked():
+    """With 1,000 images published and 100 judged again, 0.80 and 0.75 agree, and 0.80 and 0.5 do not."""
+    published = [one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.8, 1000)]
+    for again, n_train, mark in ((0.75, 60_000, " ✓"), (0.5, 60_000, " ✗"), (0.75, 640, "")):
+        run_here = [of_training(one_cell("mnist", "pr", "pr", 50, "mim", "A", again, 100), n_train=n_train)]
+        here = pages.Here(Parameters("sample"), run_here)
+        beside = pages.paper_and_ours(published, 6, "mnist", here, epochs=[50])
+        (row,) = beside.text().to_dict("records")
+        assert row["ours [95% interval]"].startswith("0.8000") and row["on this machine"].startswith(f"{again:.4f} [")
+        assert row["on this machine"].partition("]")[2] == mark
+        assert "profile `sample`, just now" in beside.caption
+        (alone,) = pages.just_now(published, here).text().to_dict("records")
+        assert alone["on this machine"].partition("]")[2] == mark
+        assert alone["published"] == ("0.8000" if mark else "–")
+    assert pages.just_now(published, pages.Here(Parameters("published"), [])) is None
+
+
+def test_only_the_seeds_that_a_run_has_are_compared_with_it():
+    cell = ("mnist", "pr", "pr", 50, "mim", "A")
+    published = [of_training(one_cell(*cell, a, 1000), seed=seed) for seed, a in enumerate((0.8, 0.2, 0.2))]
+    again = beside(measured(published), measured([one_cell(*cell, 0.8, 100)]))
+    assert again.published.iloc[0].value == 0.8 and list(again.reproduces) == [True]
+
+
+def test_what_was_reproduced_is_counted():
+    ours = [one_cell("mnist", "pr", "pr", 50, "mim", case, 0.8, 1000) for case in "AB"]
+    run_here = [
+        dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, embedded=True))
+        for record in (
+            one_cell("mnist", "pr", "pr", 50, "", "", 0.9, 100),
+            one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.8, 100),  # the paper's is 0.9390
+            one_cell("mnist", "pr", "pr", 50, "mim", "B", 0.1, 100),  # 0.5711
+        )
+    ]
+    text = pages.reproduced(ours, pages.Here(Parameters("sample"), run_here)).data
+    assert "judged 1 published networks on 100 test images" in text and "1 of 2 with those published here" in text
+    assert pages.reproduced(ours, pages.Here(Parameters("published"), [])).data == ""
 
 
 def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
     own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
     half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
     monkeypatch.setattr("prlib.pages.records.committed", lambda profile, suites: {"tenth": own + half}[profile])
-    for records, profile in ((own, "tenth"), (own + half, "published")):
-        cells, whose = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"], Parameters("published"))
+    for records in (own, own + half):
+        cells = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"])
         assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
-        assert whose.profile == profile
 
 
 def test_effects_count_what_is_beyond_chance():
@@ -570,10 +610,8 @@ def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
         for attack in (("cw", None), ("fgsm", 0.1))
     )
     cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
-    badges = [markdown(pages.badge(custom, cell)) for cell in cells]
+    badges = [markdown(pages.badge(cell)) for cell in cells]
     assert [badge.partition(" ")[0] for badge in badges] == ["[published", "[custom"]
-    for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
-        assert markdown(pages.badge(dataclasses.replace(custom, **others), cells[0])).startswith("[custom")
 
 
 def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
