@@ -27,7 +27,7 @@ ifdef PARTITION
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: bench bundle chapters cluster-test help setup plan reproduce test lint book pdf links clean distclean audit
+.PHONY: bench bundle chapters cluster-test help setup plan reproduce test test-quick lint book pdf links clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ reproduce: plan ## run the profile's experiments, execute the chapters, render t
 test: lint ## pass every check and test
 	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --durations 20 tests
 	$(BIN)/pytest --numprocesses $(CORES) --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
+
+test-quick: $(READY) ## pass the tests that need neither chapters nor the site nor long, while you edit
+	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --quiet -m "not book and not slow" tests
 
 lint: $(READY) ## check style, types and the workflows of GitHub Actions
 	$(BIN)/ruff check .

@@ -300,8 +300,8 @@ def test_golden_values_catch_a_change_of_the_numbers(record, store):
 
 
 GOLDEN_REDRAW = [0.2, 0.31, 0.04, 0.35, 0.42, 0.85, 0.8, 0.96]
-GOLDEN_DIGEST = "358f97a43ed99397"
-GOLDEN_WEIGHTS = [-0.03172, 0.21197, -0.1283, 0.00626, 0.00739, 0.13672]
+GOLDEN_DIGEST = "e52dd3e0a3c77516"
+GOLDEN_WEIGHTS = [-0.03206, 0.21135, -0.12808, 0.00568, 0.00801, 0.13626]
 
 
 def test_keys_change_with_every_field_and_only_with_fields():
@@ -451,7 +451,7 @@ def test_distances_are_those_of_a_known_change():
 def test_profiles_make_experiments_with_unique_names(profile):
     experiments = Parameters(profile=profile).experiments()
     assert len({e.name for e in experiments}) == len(experiments) > 0
-    assert {e.training.source for e in experiments} == {"sample" if profile == "sample" else "full"}
+    assert {e.source for e in experiments} == {"sample" if profile == "sample" else "full"}
     assert {e.training.dataset for e in experiments} == {"mnist", "fashion-mnist", "cifar10", "cifar10-gray"}
 
 
