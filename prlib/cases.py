@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from prlib.attacks.choice import robust_probability
 from prlib.data import Split, Transform, to_float
 
 CASES: dict[str, tuple[str, ...]] = {
@@ -35,6 +37,9 @@ Independent numbers for what one case draws: the sums differ in the low 32 bits,
 
 CHOOSING = ATTACKING + 1_000_003
 """Added to a batch's seed where the strongest of several attacks is chosen, on draws that none of them has seen."""
+
+ANSWERING = ATTACKING + 2_000_003
+"""Added to a batch's seed where a random defence answers again."""
 
 Adversarial = Callable[..., Tensor]
 """An attack of model, images and true labels, to adversarial images; an adaptive one takes defence and generator, too.
@@ -68,6 +73,7 @@ class Outcome:
 
     ``l0`` counts changed values, ``l2`` and ``linf`` are norms of the difference, ``attacked`` is the L∞ norm of what
     the attack itself changed, all float N. ``stuck`` (bool N) marks images at which the attack found no gradient.
+    ``often`` (uint8 N) counts the right answers where a random defence gave several.
     """
 
     correct: Tensor
@@ -76,11 +82,16 @@ class Outcome:
     linf: Tensor
     attacked: Tensor
     stuck: Tensor
+    often: Tensor | None = None
 
     @classmethod
     def joined(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
         """One outcome of the examples of several, in their order."""
-        return cls(*(torch.cat(values) for values in zip(*(vars(o).values() for o in outcomes), strict=True)))
+        columns: dict[str, list[Any]] = {}
+        for outcome in outcomes:
+            for name, values in vars(outcome).items():
+                columns.setdefault(name, []).append(values)
+        return cls(**{name: torch.cat(parts) for name, parts in columns.items() if parts[0] is not None})
 
 
 def judge(
@@ -144,6 +155,15 @@ def measure(
 ) -> dict[str, Outcome]:
     """Classify what each case ends with; ``after`` is what ``follow`` returned."""
     return {case: _outcome(model, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+
+
+def answered(model: nn.Module, batch: Batch, images: Tensor, transform: Transform | None, draws: int) -> Tensor:
+    """How often a random defence before the model is right about the batch's attacked images, of new draws: uint8 N."""
+    generator = batch.generator(ANSWERING)
+    rates = robust_probability(
+        model, images, batch.labels, draws=draws, generator=generator, preprocess=transform, batch_size=BATCH_SIZE
+    )
+    return (rates * draws).round().to(torch.uint8).cpu()
 
 
 def _outcome(

@@ -40,6 +40,17 @@ class Chosen(NamedTuple):
         """
         return np.arange(self.n) if self.trained_on is not None else _places(self)
 
+    @property
+    def described(self) -> str:
+        """Which images they are, in words."""
+        if self.trained_on is not None:
+            return f"the {self.n:,} training images"
+        if self.n == len(_labels(self.source, self.dataset)):
+            return f"all {self.n:,} test images"
+        if self.drawn is None:
+            return f"the first {self.n:,} test images, equally many of each class"
+        return f"{self.n:,} test images, equally many of each class, drawn by seed {self.drawn}"
+
     def shares(self, other: "Chosen") -> bool:
         """Whether both are parts of one set, so that images can be common."""
         if self.trained_on is not None or other.trained_on is not None:

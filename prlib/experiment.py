@@ -196,8 +196,9 @@ class Experiment:
         cases: in which each attack is judged (``prlib.cases.CASES``).
         embedded: judges a stored network that was trained on all images on the embedded sample's test images, for which
             nothing is trained or downloaded.
-        drawn: the seed by which a part of the test images was drawn; None: the first that fit, as before, or all.
+        drawn: the seed that drew a part of the test images; None: the first that fit, or all.
         split: "test", or "train" for the training images themselves.
+        draws: how often a random defence answers each attacked image, afresh; more than once in case "adaptive" alone.
     """
 
     training: Training
@@ -209,6 +210,7 @@ class Experiment:
     embedded: bool = False
     drawn: int | None = None
     split: str = "test"
+    draws: int = 1
 
     def __post_init__(self) -> None:
         _at_least_one("n_test", self.n_test)
@@ -230,6 +232,8 @@ class Experiment:
             raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
         for case in self.cases:
             _one_of("case", case, ATTACKED)
+        if self.draws != 1 and not (1 < self.draws < 256 and self.cases == ("adaptive",)):
+            raise ValueError(f"draws must be 1, or up to 255 in case adaptive alone; got {self.draws}")
         for attack in self.attacks:
             if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
@@ -277,7 +281,8 @@ def to_json(thing: Any) -> dict[str, Any]:
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {name: dict(value) if name == "options" else value for name, value in pairs}
-        values = {name: value for name, value in values.items() if name not in _LEFT_OUT or value != _LEFT_OUT[name]}
+        if "success" in values or "n_test" in values:  # a cell or an experiment
+            values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
         if "epsilon" in values:  # of an attack or a cell
             name = "attack" if "attack" in values else "name"
             values[name] = labelled(values[name], values.pop("epsilon"))
@@ -286,7 +291,7 @@ def to_json(thing: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
 
 
-_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test"}  # not in JSON, as in that of before these were
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "often": ""}  # not said in JSON
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -31,7 +31,8 @@ class Cell:
 
     ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
     examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
-    it found no gradient; ``epsilon`` is as an attack's in an experiment.
+    it found no gradient; ``epsilon`` is as an attack's in an experiment. Where a random defence answered several times,
+    ``often`` is a hex string of one byte an example, how often it was right; ``success`` is the first answer's.
     """
 
     epoch: int
@@ -47,6 +48,7 @@ class Cell:
     attacked: Distance = 0.0
     stuck: Share = 0.0
     epsilon: float | None = None
+    often: str = ""
 
 
 class Machine(TypedDict):
@@ -189,6 +191,10 @@ def _check(record: Record, name: str) -> None:
             raise ValueError(f"{where}: total is {cell.total}, of {record.experiment.n_test} test images")
         if pack(unpack(cell.success, cell.total)) != cell.success:
             raise ValueError(f"{where}: success does not hold {cell.total} bits")
+        if len(cell.often) != (2 * cell.total if record.experiment.draws > 1 else 0):
+            raise ValueError(f"{where}: often does not hold {cell.total} counts")
+        if cell.often and max(bytes.fromhex(cell.often)) > record.experiment.draws:
+            raise ValueError(f"{where}: often counts more than {record.experiment.draws} draws")
         if (right := int(unpack(cell.success, cell.total).sum())) != cell.correct:
             raise ValueError(f"{where}: correct is {cell.correct}, and {right} bits are set")
 

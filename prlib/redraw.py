@@ -5,6 +5,7 @@ Section 2.1, Fig. 3). Each output is a line in the pixel's value, so its arg-max
 exactly, and redrawing compares pixels with thresholds instead of evaluating perceptrons.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -181,19 +182,25 @@ class GaussianNoise(nn.Module):
     """The paper's rival (Section 4.4): add normal noise of ``std``, itself clipped to [-1, 1], then clip to [0, 1].
 
     ``noise(images, generator)`` has the call shape of ``PixelRedraw``. The paper gives no standard deviation; 1 is
-    our reading of its sentence.
+    our reading of its sentence. With ``truncated`` the noise is TensorFlow's truncated normal: what lies beyond two
+    standard deviations is drawn again.
     """
 
-    def __init__(self, std: float = 1.0) -> None:
+    def __init__(self, std: float = 1.0, truncated: bool = False) -> None:
         super().__init__()
         if not std > 0:
             raise ValueError(f"std must be positive; got {std}")
-        self.std = std
+        self.std, self.truncated = std, truncated
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Add noise to images (float N×C×H×W in [0, 1]); raises ValueError for anything else."""
         check_images(images)
-        noise = self.std * torch.randn(images.shape, generator=generator, device=images.device)
+        if self.truncated:
+            inside = math.erf(2 / math.sqrt(2))  # the share of a normal distribution within two standard deviations
+            uniform = torch.rand(images.shape, generator=generator, device=images.device)
+            noise = self.std * math.sqrt(2) * torch.erfinv((2 * uniform - 1) * inside)
+        else:
+            noise = self.std * torch.randn(images.shape, generator=generator, device=images.device)
         return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
 
 

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
-from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, follow, measure
+from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
 from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
@@ -237,7 +237,8 @@ def _cells(
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
-                    for key, outcome in _judge(network, batch, transform, cases, attacks, bar, epoch).items():
+                    judged = _judge(network, batch, transform, cases, attacks, bar, epoch, experiment.draws)
+                    for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
                 yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes))
@@ -251,6 +252,7 @@ def _judge(
     attacks: Mapping[Named, Adversarial],
     bar: tqdm,
     epoch: int,
+    draws: int,
 ) -> dict[tuple[Named, str], Outcome]:
     """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
     after: dict[Named, dict[tuple[str, ...], Tensor]] = {}
@@ -266,11 +268,14 @@ def _judge(
         chosen = strongest(network, candidates, batch.labels, defence=transform, generator=generator)
         _, epsilon = next(iter(attacks))
         after["strongest", epsilon] = follow(network, batch, transform, cases, lambda *_: chosen)
-    return {
-        (named, case): outcome
-        for named, images in after.items()
-        for case, outcome in measure(network, batch, cases, images).items()
-    }
+    found = {}
+    for named, images in after.items():
+        for case, outcome in measure(network, batch, cases, images).items():
+            if draws > 1:  # in case adaptive alone
+                often = answered(network, batch, images["attack knowing",], transform, draws)
+                outcome = replace(outcome, often=often)
+            found[named, case] = outcome
+    return found
 
 
 def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outcome) -> Cell:
@@ -288,6 +293,7 @@ def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outco
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
         epsilon=attack[1],
+        often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
     )
 
 

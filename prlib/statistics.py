@@ -84,11 +84,11 @@ def paired(differences: np.ndarray) -> Estimate:
 def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
     """Two-sided, of the mean difference being ``bound``; arguments as ``paired``'s.
 
-    Of one training and the bound 0 it is exact: each image's difference is as likely to have the other sign. Where
-    differences are -1, 0 and 1 that is McNemar's test. Elsewhere it is the level at which ``paired``'s interval would
-    end at the bound.
+    Of one training, the bound 0 and whole numbers it is exact: each image's difference is as likely to have the other
+    sign. Where differences are -1, 0 and 1 that is McNemar's test. Elsewhere it is the level at which ``paired``'s
+    interval would end at the bound.
     """
-    if bound == 0 and len(differences) == 1:
+    if bound == 0 and len(differences) == 1 and np.issubdtype(differences.dtype, np.integer):
         return _sign_flips(differences[0])
     spread = _Spread.of(differences)
     gap = abs(spread.centre - bound)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -10,7 +11,8 @@ from conftest import ROOT
 from prlib.chosen import Chosen
 from prlib.data import load, missing
 from prlib.experiment import Experiment, Training, key, to_json
-from prlib.profiles import PROFILES, Parameters, default_defence, default_recipe
+from prlib.findings.cells import measured
+from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
 from prlib.record import parse_record
 from prlib.run import Context, run
 from prlib.store import Store
@@ -85,3 +87,28 @@ def test_grayscale_and_colour_are_the_same_images():
     gray = dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, dataset="cifar10-gray"))
     colour = dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, dataset="cifar10"))
     assert Chosen.of(gray) == Chosen.of(colour)
+
+
+def test_a_random_defence_can_answer_several_times(tmp_path):
+    """Of 60 images 40 answers each; a share p of an image's answers is right, and the first is right as often."""
+    redraw = default_defence("pr", "mnist")
+    attacks = (default_attack("mean-pgd", "mnist"),)
+    experiment = dataclasses.replace(
+        tiny(n_test=60, drawn=7), tested_with=(redraw,), attacks=attacks, cases=("adaptive",), draws=40
+    )
+    context = Context(Store(tmp_path), progress="none")
+    record = run(experiment, context)
+    path = context.store.record_path(experiment)
+    assert parse_record(path.read_bytes(), path) == record
+    for cell in record.cells:
+        shares = np.frombuffer(bytes.fromhex(cell.often), np.uint8) / 40
+        assert len(shares) == 60 and 0 < shares.mean() < 1
+        # The first answers are one more draw of the same probabilities: five standard deviations, once in a million.
+        assert abs(cell.correct - shares.sum()) < 5 * np.sqrt((shares * (1 - shares)).sum() + 1)
+    (row,) = measured([record]).query("attack == 'mean-pgd'").itertuples()
+    assert row.ours.value == pytest.approx(np.frombuffer(bytes.fromhex(record.cells[0].often), np.uint8).mean() / 40)
+    damaged = path.read_text().replace('"draws": 40', '"draws": 3')
+    with pytest.raises(ValueError, match="draws"):
+        parse_record(damaged.encode(), path.with_name(f"{dataclasses.replace(experiment, draws=3).name}.json"))
+    with pytest.raises(ValueError, match="draws must be 1, or up to 255"):
+        tiny(n_test=20, draws=2)

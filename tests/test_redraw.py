@@ -261,3 +261,14 @@ def test_inversion_is_of_whole_batches_half_of_the_time():
     asis = images.flatten() < 0.5
     assert all(torch.equal(dark, asis) or torch.equal(dark, ~asis) for dark in dark_first)
     assert abs(sum(torch.equal(dark, asis) for dark in dark_first) - 200) < 5 * 10
+
+
+def test_truncated_noise_is_scipys_truncated_normal():
+    noise = GaussianNoise(0.5, truncated=True)
+    images = torch.full((1, 1, 100, 100), 0.5)
+    added = (noise(images, torch.Generator().manual_seed(3)) - images).flatten().numpy()
+    inside = added[abs(added) < 0.5]  # beyond that the pixel is black or white
+    # Of 0 ± 0.5 in standard deviations ±1; the level is one in ten thousand.
+    assert stats.kstest(inside, stats.truncnorm(-1, 1, scale=0.5).cdf).pvalue > 1e-4
+    share = stats.truncnorm(-2, 2, scale=0.5).cdf(0.5) - stats.truncnorm(-2, 2, scale=0.5).cdf(-0.5)
+    assert stats.binomtest(len(inside), len(added), share).pvalue > 1e-4

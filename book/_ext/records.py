@@ -11,6 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from prlib.chosen import Chosen
 from prlib.data import DATASETS
 from prlib.experiment import labelled, to_json
 from prlib.pages.commands import recompute_command
@@ -55,7 +56,7 @@ def context(record: Record) -> dict[str, Any]:
         "facts": {
             "Where the numbers come from": flat(data["provenance"]),
             "Training": flat(training),
-            "Experiment": flat(data["experiment"]),
+            "Experiment": [*flat(data["experiment"]), ("judged on", Chosen.of(record.experiment).described)],
         },
     }
 

@@ -170,7 +170,8 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
     redrawn = "defend" in (CASES | MORE_CASES)[cell.case]
     before = clean.get((training, cell.tested_with if redrawn else "none", cell.epoch)) if attacked else None
-    after = Bits(Chosen.of(experiment), cell.success)
-    one = OneTraining(training.seed, cell.correct / cell.total, experiment.name, after, before)
+    after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)
+    accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
+    one = OneTraining(training.seed, accuracy, experiment.name, after, before)
     distances = [cell.l0, cell.l2, cell.linf]
     return [training.dataset, names[0], cell.epoch, *what, *sizes, cell.total, one, *distances]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, PAPER_EPOCHS, TOLERANCE, best, compare, ours_of, select
+from prlib.findings.cells import COLUMNS, PAPER_EPOCHS, TOLERANCE, compare, ours_of, select
 from prlib.findings.pairs import widest
 from prlib.statistics import ALPHA, Estimate, holm, p_value, paired
 
@@ -169,9 +169,12 @@ def _comparisons(claim: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[Comp
     """Each on the images that both sides have in common, before Holm's adjustment."""
     quantity = claim.get("quantity")
     fixed = {*claim["left"], *claim["right"], *(["epochs"] if claim.get("change") else [])}
-    for _, group in cells.groupby([column for column in COLUMNS if column not in fixed], sort=False):
-        group = best(group, [*COLUMNS, "n_test", "drawn"])
-        sides = [(sign, list(rows.itertuples())) for sign, rows in _sides(claim, group)]
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for cell in cells.itertuples(index=False):
+        groups.setdefault(tuple(getattr(cell, name) for name in COLUMNS if name not in fixed), []).append(cell)
+    for group in groups.values():
+        group.sort(key=lambda cell: (-cell.n_test, -cell.of))  # the strongest of most attacks is preferred
+        sides = [(sign, [c for c in group if _is(c, where)]) for sign, where in _sides(claim)]
         differences, rows = widest(sides, kept=quantity == "kept")
         if not rows:
             continue
@@ -186,15 +189,19 @@ def _comparisons(claim: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[Comp
             yield Comparison(where, paired(differences), p, p, *n, records, outcome)
 
 
-def _sides(claim: Mapping[str, Any], group: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The sign and cells of each term: two, or of a change the last and the first of both sides."""
+def _sides(claim: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The sign of each term and what its cell is: two, or of a change the last and the first of both sides."""
     for side, sign in (("left", 1), ("right", -1)):
-        where = {name: _EPOCHS.get(value, value) for name, value in claim[side].items()}
+        where = {"epsilon": 0.0} | {name: _EPOCHS.get(value, value) for name, value in claim[side].items()}
         if claim.get("change"):
-            yield sign, select(group, {**where, "epochs": _EPOCHS["last"]})
-            yield -sign, select(group, {**where, "epochs": _EPOCHS["first"]})
+            yield sign, where | {"epochs": _EPOCHS["last"]}
+            yield -sign, where | {"epochs": _EPOCHS["first"]}
         else:
-            yield sign, select(group, where)
+            yield sign, where
+
+
+def _is(cell: Any, where: Mapping[str, Any]) -> bool:
+    return all(getattr(cell, name) == value for name, value in where.items())
 
 
 _EPOCHS: dict[Any, int] = {"first": PAPER_EPOCHS[0], "last": PAPER_EPOCHS[-1]}

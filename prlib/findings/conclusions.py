@@ -8,7 +8,7 @@ import numpy as np
 
 from prlib.findings.claims import relate
 from prlib.findings.pairs import Term, accuracy_on, common, differences
-from prlib.statistics import ALPHA, Estimate
+from prlib.statistics import ALPHA, Estimate, p_value
 
 
 @dataclass(frozen=True)
@@ -33,57 +33,61 @@ class Selected:
 
 @dataclass(frozen=True)
 class Guard:
-    """What a sentence concludes of two of its numbers, or of one and a constant.
+    """What a sentence concludes of a sum of its numbers with signs.
 
     Args:
-        relation: "above", "below" or "same" as in ``claims.yaml``; "level" if neither is above by more than chance.
-        by: the tolerance: of "same", and what "above" and "below" must exceed.
+        terms: the signs and names of the numbers.
+        relation: "above", "below" or "same" as in ``claims.yaml``; "level" if the sum is not told from 0.
+        bound: of "above" and "below", what the sum lies beyond; of "same", its distance from 0 at most.
     """
 
-    left: str
+    terms: tuple[tuple[int, str], ...]
     relation: str
-    right: str | float
-    by: float = 0.0
+    bound: float = 0.0
 
 
 def above(left: str, right: str | float, by: float = 0.0) -> Guard:
-    """The one is above the other by more than chance, and more than ``by``."""
-    return Guard(left, "above", right, by)
+    """The one is above the other, or a constant, by more than chance, and more than ``by``."""
+    if isinstance(right, str):
+        return Guard(((1, left), (-1, right)), "above", by)
+    return Guard(((1, left),), "above", right + by)
 
 
 def below(left: str, right: str | float, by: float = 0.0) -> Guard:
-    """The one is below the other by more than chance, and more than ``by``."""
-    return Guard(left, "below", right, by)
+    """The one is below the other, or a constant, by more than chance, and more than ``by``."""
+    return above(right, left, by) if isinstance(right, str) else Guard(((1, left),), "below", right - by)
 
 
 def same(left: str, right: str, by: float) -> Guard:
     """They differ by less than ``by``, and more than chance would have to hide more."""
-    return Guard(left, "same", right, by)
+    return Guard(((1, left), (-1, right)), "same", by)
 
 
 def level(left: str, right: str) -> Guard:
     """Neither is above the other by more than chance."""
-    return Guard(left, "level", right)
+    return Guard(((1, left), (-1, right)), "level")
+
+
+def falls_more(first: str, last: str, other_first: str, other_last: str) -> Guard:
+    """From first to last the one falls more than the other."""
+    return Guard(((1, first), (-1, last), (-1, other_first), (1, other_last)), "above")
 
 
 def holds(guard: Guard, found: Mapping[str, Selected | None]) -> bool:
     """Whether the numbers found bear a conclusion out, on the same images, at 5%; not if one is missing."""
-    left = found[guard.left]
-    if left is None:
+    cells = [found[name] for _, name in guard.terms]
+    known = [one for one in cells if one is not None]
+    if len(known) < len(cells):
         return False
-    if isinstance(guard.right, float | int):
-        low, high = left.estimate.low, left.estimate.high
-        return low > guard.right + guard.by if guard.relation == "above" else high < guard.right - guard.by
-    if (right := found[guard.right]) is None:
-        return False
-    pair = differences([Term(1, left.row.trainings), Term(-1, right.row.trainings)], left.kept or right.kept)
-    if not pair.size:
+    if len(known) == 1:
+        _, low, high = known[0].estimate
+        return low > guard.bound if guard.relation == "above" else high < guard.bound
+    terms = [Term(sign, one.row.trainings, one.kept) for (sign, _), one in zip(guard.terms, known, strict=True)]
+    if not (sums := differences(terms)).size:
         return False
     if guard.relation == "level":
-        return relate("above", pair, 0.0)[1] > ALPHA
-    if guard.relation == "below":
-        pair = -pair
-    outcome, p = relate("same" if guard.relation == "same" else "clearly above", pair, guard.by)
+        return p_value(sums) > ALPHA
+    outcome, p = relate("same" if guard.relation == "same" else "clearly above", sums, guard.bound)
     return outcome == "holds" and p <= ALPHA
 
 

@@ -13,13 +13,18 @@ from prlib.statistics import Estimate, over_trainings
 
 
 class Bits(NamedTuple):
-    """Which images were classified correctly: the images, and a bit for each as a record has them."""
+    """Which images were classified correctly: the images, and a bit or a count for each as a record has them.
+
+    Counts are of ``draws`` answers of a random defence.
+    """
 
     images: Chosen
     success: str
+    often: str = ""
+    draws: int = 1
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """Bool N, for images at these places, which must be among them."""
+        """Of images at these places, which must be among them: 0 or 1, int8 N, or shares of the answers, float N."""
         where, right = _by_place(self)
         return right[np.searchsorted(where, places)]
 
@@ -38,34 +43,33 @@ class OneTraining(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A cell's accuracy in a difference: its trainings, added (1) or taken away (-1)."""
+    """A cell's accuracy in a difference: its trainings, added (1) or taken away (-1).
+
+    With ``kept`` an image counts as right if it was so before the attack, too.
+    """
 
     sign: int
     trainings: tuple[OneTraining, ...]
+    kept: bool = False
 
 
-def differences(terms: Sequence[Term], kept: bool = False) -> np.ndarray:
-    """What each image adds to a sum of accuracies with signs: int8 trainings × images, empty if none are common.
+def differences(terms: Sequence[Term]) -> np.ndarray:
+    """What each image adds to a sum of accuracies with signs: trainings × images, empty if none are common.
 
-    Of the trainings those count whose seed all terms have, of the images those that all were judged on. With ``kept``
-    an image counts as right if it was so before the attack, too.
+    Of the trainings those count whose seed all terms have, of the images those that all were judged on.
     """
-    by_seed = [{one.seed: one for one in term.trainings if one.before or not kept} for term in terms]
+    by_seed = [{one.seed: one for one in term.trainings if one.before or not term.kept} for term in terms]
     seeds = sorted(set.intersection(*map(set, by_seed)))
-    chosen = [bits for found in by_seed for seed in seeds for bits in _all_bits(found[seed], kept)]
-    places = common([bits.images for bits in chosen])
+    pairs = list(zip(terms, by_seed, strict=True))
+    places = common([bits.images for term, found in pairs for s in seeds for bits in _all_bits(found[s], term.kept)])
     if not len(places):
         return np.zeros((0, 0), dtype=np.int8)
-    rows = [
-        sum(term.sign * _right(found[seed], places, kept) for term, found in zip(terms, by_seed, strict=True))
-        for seed in seeds
-    ]
-    return np.stack(rows)
+    return np.stack([sum(term.sign * _right(found[s], places, term.kept) for term, found in pairs) for s in seeds])
 
 
 def minus(left: Sequence[OneTraining], right: Sequence[OneTraining], kept: bool = False) -> np.ndarray:
     """The ``differences`` of one cell's accuracy and another's, by their trainings."""
-    return differences([Term(1, tuple(left)), Term(-1, tuple(right))], kept)
+    return differences([Term(1, tuple(left), kept), Term(-1, tuple(right), kept)])
 
 
 def widest(sides: Sequence[tuple[int, Sequence[Any]]], kept: bool = False) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -76,7 +80,7 @@ def widest(sides: Sequence[tuple[int, Sequence[Any]]], kept: bool = False) -> tu
     """
     best: tuple[np.ndarray, tuple[Any, ...]] = np.zeros((0, 0), dtype=np.int8), ()
     for cells in product(*(cells for _, cells in sides)):
-        found = differences([Term(sign, c.trainings) for (sign, _), c in zip(sides, cells, strict=True)], kept)
+        found = differences([Term(sign, c.trainings, kept) for (sign, _), c in zip(sides, cells, strict=True)])
         if found.size > best[0].size:
             best = found, cells
     return best
@@ -115,7 +119,7 @@ def _all_bits(one: OneTraining, kept: bool) -> list[Bits]:
 
 
 def _right(one: OneTraining, places: np.ndarray, kept: bool) -> np.ndarray:
-    return np.logical_and.reduce([bits.at(places) for bits in _all_bits(one, kept)]).astype(np.int8)
+    return np.multiply.reduce([bits.at(places) for bits in _all_bits(one, kept)])
 
 
 @cache
@@ -131,4 +135,6 @@ def _by_place(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
     """The images' places, ascending, and whether each was right."""
     places = bits.images.places()
     order = np.argsort(places)
-    return places[order], unpack(bits.success, bits.images.n).numpy()[order]
+    if bits.often:
+        return places[order], (np.frombuffer(bytes.fromhex(bits.often), np.uint8) / bits.draws)[order]
+    return places[order], unpack(bits.success, bits.images.n).numpy().astype(np.int8)[order]

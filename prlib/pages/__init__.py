@@ -1,6 +1,6 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
-from prlib.findings.conclusions import above, below, level, same
+from prlib.findings.conclusions import above, below, falls_more, level, same
 from prlib.pages.attacks import (
     VARIANT_TITLES,
     attack_settings,
@@ -8,16 +8,19 @@ from prlib.pages.attacks import (
     cases,
     distances_by_case,
     labels_given,
+    longer,
 )
-from prlib.pages.claims import answer, comparisons, scoreboard, set_when, summary, suspicions, verdicts
+from prlib.pages.claims import answer, every_comparison, scoreboard, set_when, summary, suspicions, verdicts
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
     distances,
+    first_and_rest,
     glance,
     long_training,
     noise_distances,
     paper_and_ours,
+    training_accuracy,
 )
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
@@ -56,21 +59,24 @@ __all__ = [
     "cases",
     "choices",
     "committed",
-    "comparisons",
     "convergence",
     "costs",
     "datasets_table",
     "distances",
     "distances_by_case",
     "effects",
+    "every_comparison",
     "explained",
     "exposure_of_many",
+    "falls_more",
+    "first_and_rest",
     "glance",
     "guarantees",
     "just_now",
     "labels_given",
     "level",
     "long_training",
+    "longer",
     "network_table",
     "noise_distances",
     "note",
@@ -91,6 +97,7 @@ __all__ = [
     "summary",
     "suspicions",
     "tell",
+    "training_accuracy",
     "variants",
     "verdicts",
 ]

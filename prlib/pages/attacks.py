@@ -2,13 +2,16 @@
 
 import pandas as pd
 
+from prlib import paper
 from prlib.cases import CASES
 from prlib.data import DATASETS
 from prlib.experiment import Attack
-from prlib.findings.variants import against_default, either_label
+from prlib.findings.cells import PAPER_EPOCHS
+from prlib.findings.variants import after_longer_training, against_default, either_label
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
 from prlib.pages.tables import Column, P, Table, badge, formatted, frame, signed, with_minus
 from prlib.profiles import default_attack
+from prlib.statistics import ALPHA
 
 VARIANT_TITLES = {"true": "true labels", "quarter": "steps of ε/4", "eq4": "the paper's Eq. 4"}
 """What the chapter calls each of ``prlib.findings.variants.VARIANTS``."""
@@ -85,6 +88,37 @@ def attack_variants(cells: pd.DataFrame) -> Table:
         "test, adjusted by Holm's method for all cells of the variant."
     )
     return Table(shown, caption, "variants", {"case A": difference, "case B": difference, "p, A": P, "p, B": P})
+
+
+def longer(cells: pd.DataFrame, cases: str) -> Table:
+    """In how many cells under attack longer trainings leave more or less than the shortest, ours and the paper's."""
+    found, theirs = after_longer_training(cells, cases), _paper_longer(cases)
+    rows = []
+    for dataset, group in found.groupby("dataset", sort=False):
+        beyond = group[group.p <= ALPHA].difference.map(lambda difference: difference.value)
+        rows.append(
+            {
+                "dataset": DATASETS[dataset].title,
+                "cells": len(group),
+                "more": int((beyond > 0).sum()),
+                "less": int((beyond < 0).sum()),
+                "not told from chance": len(group) - len(beyond),
+                "the paper's: more": f"{int((theirs[dataset] > 0).sum())} of {len(theirs[dataset])}",
+            }
+        )
+    caption = (
+        f"Accuracy in cases {' and '.join(cases)} after 500 and 1,000 epochs beside that after 50, on the same images; "
+        "beyond chance by McNemar's test and Holm's method for each dataset. The paper's numbers have no intervals."
+    )
+    return Table(frame(rows), caption, "longer")
+
+
+def _paper_longer(cases: str) -> dict[str, pd.Series]:
+    """The paper's changes from its fewest epochs to more, by dataset."""
+    theirs = paper.tables().query("table == 6 and case in @cases", local_dict={"cases": list(cases)})
+    by_epochs = theirs.pivot_table(index=["dataset", "attack", "case"], columns="epochs", values="accuracy")
+    changes = by_epochs[list(PAPER_EPOCHS[1:])].sub(by_epochs[PAPER_EPOCHS[0]], axis=0).stack()
+    return {dataset: group for dataset, group in changes.groupby(level="dataset")}
 
 
 def cases() -> Table:

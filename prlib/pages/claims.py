@@ -52,7 +52,7 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
 
 
-def comparisons(records: Iterable[Record], prefix: str, profile: str) -> Table:
+def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Table:
     """Every comparison behind the verdicts: its difference, what chance makes of it, and what is concluded."""
     rows = [
         {
@@ -72,7 +72,7 @@ def comparisons(records: Iterable[Record], prefix: str, profile: str) -> Table:
     ]
     columns = {"epochs": COUNT, "difference [95% interval]": SIGNED, "p": P, "p (Holm)": P, "images": COUNT}
     caption = f"Every comparison behind the verdicts (profile `{profile}`). Distances are compared without an interval."
-    return Table(frame(rows), caption, f"comparisons-{prefix}-{profile}", columns)
+    return Table(frame(rows), caption, f"comparisons-{prefix or 'all'}-{profile}", columns)
 
 
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
@@ -83,10 +83,11 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     rows = []
     cells = {name: measured(records) for name, records in runs.items()}
     for prefix, question in questions.items():
+        judged = {run_: judge_claims(measured_, prefix) for run_, measured_ in cells.items()}
         for side, title in SIDES.items():
             row: dict[str, Content] = {"question": question, "claims that speak": title}
-            for run_, measured_ in cells.items():
-                row[run_] = _words([v for v in judge_claims(measured_, prefix) if _side(v) == side], " ")
+            for run_, verdicts_ in judged.items():
+                row[run_] = _words([v for v in verdicts_ if _side(v) == side], " ")
             if any(row[run_] for run_ in cells):
                 rows.append(row)
     return Table(frame(rows), "", "scoreboard")

@@ -27,7 +27,7 @@ def recompute_command(experiment: Experiment) -> str:
     asked = {"epsilon": chosen.pop()} if chosen and not own else {}
     for overrides in ({}, asked, sizes | asked):
         for profile in PROFILES:
-            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)  # type: ignore[arg-type]
+            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)
             if experiment in parameters.experiments():
                 return run_command(parameters, t.dataset, f"{experiment.name} ")
     return ""

@@ -4,19 +4,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import display
 
 from prlib.data import DATASETS
-from prlib.findings.cells import COLUMNS, compare, measured
+from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.here import beside
+from prlib.findings.pairs import accuracy_on
 from prlib.pages.commands import run_command
 from prlib.pages.content import number
 from prlib.pages.here import HERE, MARKED, Here, described
-from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title
 from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, formatted, frame, note, with_minus
+from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, badge, formatted, frame, note, with_minus
 from prlib.profiles import Parameters
 from prlib.record import Record
 
@@ -102,6 +104,49 @@ def long_training(
         display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
 
 
+def training_accuracy(records: Iterable[Record]) -> Table:
+    """Accuracy on the training images beside that on the test images, a row a network and number of epochs."""
+    records = list(records)
+    same = ["dataset", "defence", "epochs", "phase", "n_train"]
+    new = {tuple(getattr(c, name) for name in same): c for c in measured(records).query("attack == ''").itertuples()}
+    rows = []
+    for cell in measured(records, split="train").itertuples():
+        if tested := new.get(tuple(getattr(cell, name) for name in same)):
+            row = {
+                "dataset": DATASETS[cell.dataset].title,
+                "defence": cell.defence,
+                "used in": PHASE_TITLES[cell.phase],
+            }
+            row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
+            row |= {"test images": number(tested.ours, tested.trainings)}
+            rows.append(row | {"gap": cell.ours.value - tested.ours.value, "measured": badge(cell)})
+    columns = {"epochs": COUNT, "gap": formatted("+.4f")}
+    columns |= {"training images": accuracy(), "test images": accuracy()}
+    caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is."
+    return Table(frame(rows), caption, "training-accuracy", columns)
+
+
+def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
+    """Accuracy under the paper's attacks on the first n test images of all, and on the others, of redrawn MNIST."""
+    where = {"dataset": "mnist", "defence": "pr", "attack": ATTACKS, "case": list("ABC")}
+    cells, rows = select(measured(records), where), []
+    for cell in cells[cells.n_test == DATASETS["mnist"].n_test].itertuples():
+        all_places = cell.trainings[0].after.images.places()
+        first = cell.trainings[0].after.images._replace(n=n).places()
+        rest = np.setdiff1d(all_places, first)
+        ours = [accuracy_on(cell.trainings, places) for places in (first, rest)]
+        row = {"attack": attack_title(cell.attack), "case": cell.case, "epochs": cell.epochs}
+        row |= {f"the first {n:,}": ours[0], "the others": ours[1], "difference [95% interval]": ours[0].minus(ours[1])}
+        rows.append(row)
+    value = Column(lambda estimate: f"{estimate.value:.3f}", right=True)
+    columns = {f"the first {n:,}": value, "the others": value, "difference [95% interval]": SIGNED, "epochs": COUNT}
+    caption = (
+        "Accuracy of the network trained on redrawn MNIST on the test images that parts used to be made of, and on the "
+        "others; they are different images, so the interval is Newcombe's for independent ones."
+    )
+    return Table(frame(rows), caption, "first-and-rest", columns)
+
+
 def distances(records: Iterable[Record]) -> Table:
     """Mean distances between the clean and the final image, by attack and case."""
     cells = measured(records)
@@ -143,12 +188,12 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
             column: number(cell.ours, cell.trainings),
-            KEPT: number(cell.kept, cell.trainings) if cell.attack else "",
+            KEPT: number(cell.kept, cell.trainings),
             "measured": badge(cell),
         }
         for cell in cells.itertuples()
     ]
-    told = [title for title in rows[0] if any(row[title] != "" for row in rows)] if rows else None
+    told = [title for title in rows[0] if any(row[title] not in ("", None) for row in rows)] if rows else None
     return Table(frame(rows, told), caption, name, {column: accuracy(interval=True), KEPT: accuracy()})
 
 
@@ -185,8 +230,9 @@ def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, 
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
     caption = f"Table {table} of the paper, {DATASETS[dataset].title}{how}: {accuracy_}. "
     if comparable:
-        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, "
-    caption += "– what this profile does not measure."
+        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
+    else:
+        caption += "It is another experiment than the paper's, so agreement is not judged."
     more = f" The paper's other {left_out} rows are not measured in this profile."
     return caption + more if left_out else caption
 

@@ -126,6 +126,7 @@ class Parameters:
             embedded=stored,
             drawn=read_yaml("protocol")["drawn"] if part and not first else None,
             split=entry.split,
+            draws=entry.draws,
         )
 
 

@@ -73,6 +73,7 @@ class Entry(_Sizes):
     attacks: Some[AttackName] = []
     cases: Some[Annotated[str, _among(ATTACKED)]] = []
     split: Literal["test", "train"] = "test"
+    draws: Annotated[int, Field(ge=1, le=255)] = 1
     images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
 
