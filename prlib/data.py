@@ -82,7 +82,12 @@ class Split:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, name: str, split: str, source: str = "full") -> "Split":
-        """Build the split of these images (uint8 N×C×H×W) and labels (int64 N), with their digest."""
+        """Build the split of these images (uint8 N×C×H×W) and labels (int64 N), with their digest.
+
+        Raises:
+            ValueError: they are of another type or shape, not on the CPU, none at all, or a label is negative.
+        """
+        _check_split(images, labels)
         content = hashlib.sha256("x".join(map(str, images.shape)).encode())
         content.update(images.contiguous().numpy().data)
         content.update(labels.numpy().astype("<i8").data)
@@ -142,8 +147,8 @@ def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str,
 
 def to_float(images: Tensor) -> Tensor:
     """Turn uint8 images of any shape into what models take: float32 in [0, 1], each value divided by 255."""
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images must be torch.uint8; got {images.dtype}")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        raise ValueError(f"images must be torch.uint8; got {in_words(images)}")
     return images.to(torch.float32) / 255
 
 
@@ -175,12 +180,17 @@ def check_images(images: Tensor) -> None:
     Values are looked at on the CPU only, since elsewhere every look would wait for all that the device still has to do,
     and nowhere inside ``vouched_for``.
     """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W; got {in_words(images)}")
     if images.numel() and images.device.type == "cpu" and values_are_checked():
         low, high = (float(value) for value in images.detach().aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
+
+
+def in_words(value: object) -> str:
+    """What a value is, for a sentence that refuses it: a tensor's type and shape, or the name of its class."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def to_gray(images: Tensor) -> Tensor:
@@ -190,6 +200,17 @@ def to_gray(images: Tensor) -> Tensor:
     """
     red, green, blue = (images[:, channel : channel + 1].to(torch.int32) for channel in range(3))
     return ((2989 * red + 5870 * green + 1140 * blue + 5000) // 10_000).to(torch.uint8)
+
+
+def _check_split(images: Tensor, labels: Tensor) -> None:
+    for what, value, dtype, shape in (("images", images, torch.uint8, "N×C×H×W"), ("labels", labels, torch.int64, "N")):
+        right = isinstance(value, Tensor) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
+        if not right or value.device.type != "cpu":
+            raise ValueError(f"{what} must be a {dtype} tensor {shape} on the CPU; got {in_words(value)}")
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(f"there must be one label for each image, and at least one; got {len(labels)}, {len(images)}")
+    if labels.min() < 0:
+        raise ValueError(f"labels must not be negative; got {int(labels.min())}")
 
 
 def _stored(name: str, split: str) -> str:
