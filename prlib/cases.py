@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.data import Split, Transform, check_images, to_float
-from prlib.guard import check_labels, guard, settled
+from prlib.data import Split, Transform, check_images, check_split, to_float
+from prlib.guard import check_labels, guard, in_order, settled
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -121,17 +121,18 @@ def judge(
         network(to_float(split.images[:1].to(network.device)))  # refuses wrong logits before an attack meets them
     found = []
     for number in batches:
-        batch = Batch.of(split, number, seed, network.device)
+        batch = Batch.of(split, number, int(seed), network.device)
         found.append(measure(model, batch, cases, follow(model, batch, transform, cases, attack)))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 
 def _check(cases: tuple[str, ...], seed: int, attack: Adversarial | None, batches: Sequence[int], split: Split) -> None:
+    check_split(split.images, split.labels)
     known = CASES | MORE_CASES
     if unknown := [case for case in cases if case not in known] or not cases:
         raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown if cases else 'none'}")
-    if not isinstance(seed, Integral):
-        raise ValueError(f"seed must be an integer; got {seed!r}")
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise ValueError(f"seed must be an integer of 64 bits; got {seed!r}")
     if attack is None and any(step != "defend" for case in cases for step in known[case]):
         raise ValueError("every case but normal needs an attack; got None")
     if not batches or not set(batches) <= set(all_batches(split)):
@@ -153,7 +154,7 @@ def follow(
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
     paths = [(CASES | MORE_CASES)[case] for case in cases]
     with guard(model, batch.labels, transform), _seeded(batch.seed):
-        after: dict[tuple[str, ...], Tensor] = {(): batch.images.clone()}
+        after: dict[tuple[str, ...], Tensor] = {(): in_order(batch.images)}
         for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
             before, step = after[path[:-1]], path[-1]
             if step == "defend":

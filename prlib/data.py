@@ -87,7 +87,7 @@ class Split:
         Raises:
             ValueError: they are of another type or shape, not on the CPU, none at all, or a label is negative.
         """
-        _check_split(images, labels)
+        check_split(images, labels)
         content = hashlib.sha256("x".join(map(str, images.shape)).encode())
         content.update(images.contiguous().numpy().data)
         content.update(labels.numpy().astype("<i8").data)
@@ -188,6 +188,18 @@ def check_images(images: Tensor) -> None:
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
 
 
+def check_split(images: Tensor, labels: Tensor) -> None:
+    """Raise a ValueError unless images are uint8 N×C×H×W and labels int64 N, on the CPU, N at least 1."""
+    for what, value, dtype, shape in (("images", images, torch.uint8, "N×C×H×W"), ("labels", labels, torch.int64, "N")):
+        right = isinstance(value, Tensor) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
+        if not right or value.device.type != "cpu":
+            raise ValueError(f"{what} must be a {dtype} tensor {shape} on the CPU; got {in_words(value)}")
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(f"there must be one label for each image, and at least one; got {len(labels)}, {len(images)}")
+    if labels.min() < 0:
+        raise ValueError(f"labels must not be negative; got {int(labels.min())}")
+
+
 def in_words(value: object) -> str:
     """What a value is, for a sentence that refuses it: a tensor's type and shape, or the name of its class."""
     return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -200,17 +212,6 @@ def to_gray(images: Tensor) -> Tensor:
     """
     red, green, blue = (images[:, channel : channel + 1].to(torch.int32) for channel in range(3))
     return ((2989 * red + 5870 * green + 1140 * blue + 5000) // 10_000).to(torch.uint8)
-
-
-def _check_split(images: Tensor, labels: Tensor) -> None:
-    for what, value, dtype, shape in (("images", images, torch.uint8, "N×C×H×W"), ("labels", labels, torch.int64, "N")):
-        right = isinstance(value, Tensor) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
-        if not right or value.device.type != "cpu":
-            raise ValueError(f"{what} must be a {dtype} tensor {shape} on the CPU; got {in_words(value)}")
-    if len(images) != len(labels) or not len(labels):
-        raise ValueError(f"there must be one label for each image, and at least one; got {len(labels)}, {len(images)}")
-    if labels.min() < 0:
-        raise ValueError(f"labels must not be negative; got {int(labels.min())}")
 
 
 def _stored(name: str, split: str) -> str:

@@ -73,6 +73,11 @@ def copied(images: Tensor) -> Tensor:
     return copy
 
 
+def in_order(images: Tensor) -> Tensor:
+    """A copy of images without gradient, row after row in memory: sums depend on the order."""
+    return images.detach().clone(memory_format=torch.contiguous_format)
+
+
 def _finite(gradient: Tensor) -> Tensor:
     finite = gradient.nan_to_num(0, 0, 0)
     largest = finite.abs().amax(tuple(range(1, gradient.ndim)), keepdim=True)
@@ -125,7 +130,7 @@ def guarded(attack: Function) -> Function:
         if not len(images):
             raise ValueError("there must be at least one of the images; got none")
         with guard(model, labels) as network:
-            clean = images.detach().to(torch.promote_types(images.dtype, torch.float32), copy=True)
+            clean = in_order(images).to(torch.promote_types(images.dtype, torch.float32))
             result = attack(network, clean, None if labels is None else labels.clone(), **options)
         parts = result if isinstance(result, tuple) else (result,)
         parts = tuple(part.to(images.dtype) if part.shape == images.shape else part for part in parts)
@@ -153,7 +158,7 @@ def alike(what: str, after: Tensor, before: Tensor) -> Tensor:
 
 def settled(what: str, after: Tensor, before: Tensor) -> Tensor:
     """A copy without gradient of what is ``alike``, and in [0, 1] without NaN on any device."""
-    after = alike(what, after, before).detach().clone()
+    after = in_order(alike(what, after, before))
     low, high = (float(value) for value in after.aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{what} must return images in [0, 1] without NaN; got values from {low:g} to {high:g}")

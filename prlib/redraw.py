@@ -5,7 +5,9 @@ Section 2.1, Fig. 3). Each output is a line in the pixel's value, so its arg-max
 exactly, and redrawing compares pixels with thresholds instead of evaluating perceptrons.
 """
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,8 @@ class PixelRedraw(nn.Module):
         decimals: redrawn values are rounded to this many decimals (2 in the released code); None leaves them.
 
     Raises:
-        ValueError: shapes that do not fit, ranges outside [0, 1] or finer than ``decimals``, an unknown choice.
+        ValueError: shapes that do not fit, numbers that are not finite, ranges outside [0, 1] or finer than
+            ``decimals``, an unknown choice.
     """
 
     weight: Tensor
@@ -60,6 +63,7 @@ class PixelRedraw(nn.Module):
     ) -> None:
         super().__init__()
         ranges = torch.as_tensor(ranges, dtype=torch.float64)
+        weight, bias = torch.as_tensor(weight), torch.as_tensor(bias)
         _check_ranges(ranges, decimals)
         if weight.ndim != 2 or weight.shape != bias.shape or weight.shape[1] != len(ranges):
             raise ValueError(
@@ -75,7 +79,7 @@ class PixelRedraw(nn.Module):
         self.register_buffer("thresholds", None, persistent=False)
         self.register_buffer("colours", None, persistent=False)
         self._find_staircase()
-        self.register_load_state_dict_post_hook(lambda module, _: module._find_staircase())
+        self.register_load_state_dict_post_hook(_loaded)
 
     @classmethod
     def fit(
@@ -100,7 +104,7 @@ class PixelRedraw(nn.Module):
             init: "zeros", or "normal" for weights and biases drawn from normal(0, 1).
             seed: of all the randomness of this fit.
         """
-        low, high = (steps, steps + 1) if isinstance(steps, int) else steps
+        low, high = steps if isinstance(steps, Sequence) else (steps, steps + 1)
         if k < 1 or not 0 <= low < high:
             raise ValueError(
                 f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}"
@@ -122,6 +126,8 @@ class PixelRedraw(nn.Module):
         return cls(weight, bias, bounds, choice, decimals)
 
     def _find_staircase(self) -> None:
+        if not (self.weight.isfinite().all() and self.bias.isfinite().all()):
+            raise ValueError("weight and bias must be finite; got NaN or infinity among them")
         # The arg-max of lines is their upper envelope, whose slopes increase. Between the lines of lower and of higher
         # slope there is one boundary: the first x at which every lower line is beaten by some higher one.
         order = self.weight.argsort(dim=1, stable=True)
@@ -186,9 +192,9 @@ class GaussianNoise(nn.Module):
 
     def __init__(self, std: float = 1.0) -> None:
         super().__init__()
-        if not std > 0:
-            raise ValueError(f"std must be positive; got {std}")
-        self.std = std
+        if not isinstance(std, Real) or not 0 < std < math.inf:
+            raise ValueError(f"std must be a positive number; got {std!r}")
+        self.std: float = std
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Add noise to images (float N×C×H×W in [0, 1]); raises ValueError for anything else."""
@@ -222,6 +228,10 @@ class RandomInversion(nn.Module):
         """Invert all images (float N×C×H×W in [0, 1]) or none, and redraw them."""
         inverted = torch.rand((), generator=generator, device=images.device) < 0.5
         return self.redraw(torch.where(inverted, 1 - images, images), generator)
+
+
+def _loaded(module: PixelRedraw, _: object) -> None:
+    module._find_staircase()  # a function of the module, unlike a lambda, can be pickled
 
 
 def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,9 @@ from prlib.guard import alike, copied
 
 T = TypeVar("T")
 
+LARGEST = 1e15
+"""The largest number that an attack computes with: its square times a gradient's still is a float32."""
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross-entropy": partial(cross_entropy, reduction="none"),
     "margin": lambda logits, labels: -margin(logits, labels),
@@ -105,8 +108,8 @@ def _is_number(value: Any) -> bool:
 
 Rule = tuple[str, Callable[[Any], bool]]
 _FROM_0_TO_1: Rule = "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
-_NOT_NEGATIVE: Rule = "a number, not negative", lambda value: _is_number(value) and 0 <= value < math.inf
-_POSITIVE: Rule = "a positive number", lambda value: _is_number(value) and 0 < value < math.inf
+_NOT_NEGATIVE: Rule = f"a number from 0 to {LARGEST:g}", lambda value: _is_number(value) and 0 <= value <= LARGEST
+_POSITIVE: Rule = f"a positive number up to {LARGEST:g}", lambda value: _is_number(value) and 0 < value <= LARGEST
 _COUNT: Rule = "a positive integer", lambda value: _is_number(value) and isinstance(value, Integral) and int(value) > 0
 
 ALLOWED: dict[str, Rule] = {

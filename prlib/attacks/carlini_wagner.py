@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import by_batch, check_parameters, margin, per_image
+from prlib.attacks.base import LARGEST, by_batch, check_parameters, margin, per_image
 from prlib.guard import guarded
 
 WINDOW = 62
@@ -61,7 +61,7 @@ def cw_l2(
             best = torch.where(per_image(length < distance), found, best)
             distance = distance.minimum(length)
             low, high = torch.where(held, low, const), torch.where(held, const, high)
-            const = torch.where(high.isinf(), const * 10, (low + high) / 2)
+            const = torch.where(high.isinf(), (const * 10).clamp_max(LARGEST), (low + high) / 2)
         return best, distance.isfinite()
 
     targets, success = map(torch.cat, zip(*by_batch(look, model, images, labels, batch_size), strict=True))
