@@ -2,7 +2,8 @@
 
 Full data lies under one root, in the layout of the datasets' own sites and of torchvision's download folder:
 ``MNIST/raw/*-ubyte``, ``FashionMNIST/raw/*-ubyte`` (idx) and ``cifar-10-batches-bin/*.bin`` (CIFAR-10's binary
-version), each file plain or as ``.gz``. What is missing is downloaded; every content is checked by SHA-256.
+version), each file plain or as ``.gz``, or ``cifar-10-batches-py`` (its Python version, of which no code is run). What
+is missing is downloaded; every content is checked by SHA-256.
 """
 
 import hashlib
@@ -128,8 +129,8 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
     data is read from ``root``, else ``$PRLIB_DATA``, else ``~/.cache/prlib``; files that are missing there are
     downloaded. ``cifar10-gray`` is derived from CIFAR-10 by ``to_gray`` and never stored.
 
-    Raises ValueError for an unknown name or split and for a file whose content is not the original (nothing
-    is deleted), and OSError if a missing file cannot be downloaded or written.
+    Raises ValueError for an unknown name or split, for a file whose content is not the original and for a root
+    that is laid out in another way (nothing is deleted), and OSError if a missing file cannot be downloaded or written.
     """
     stored = _stored(name, split)
     parts = _sample(stored, split) if root == "sample" else _full(stored, split, root_folder(root))
@@ -230,7 +231,7 @@ def _sample(name: str, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     grid = sheet.reshape(sheet.shape[0] // size, size, -1, size, channels)
     images = grid.permute(0, 2, 4, 1, 3).reshape(-1, channels, size, size)
     labels = torch.tensor([int(digit) for digit in entry["labels"]])
-    if Split.of(images, labels, name, split).digest != entry["digest"]:
+    if len(images) != len(labels) or Split.of(images, labels, name, split).digest != entry["digest"]:
         raise ValueError(f"{SAMPLE}/{name}-{split}.png or its labels have changed; the digest is {entry['digest']}")
     yield images, labels
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prlib.data import check_images
+from prlib.files import intact, save_tensors
 
 RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 """The released code's colour ranges, for every dataset."""
@@ -171,16 +171,16 @@ class PixelRedraw(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the models to a safetensors file; ``PixelRedraw.load`` reads it back."""
-        save_file(self.state_dict(), path, {"choice": self.choice, "decimals": str(self.decimals)})
+        save_tensors(self.state_dict(), path, {"choice": self.choice, "decimals": str(self.decimals)})
 
     @classmethod
     def load(cls, path: Path) -> "PixelRedraw":
-        """Read models that ``save`` wrote."""
-        with safe_open(path, "pt") as file:
+        """Read models that ``save`` wrote; a ValueError that names the path if it holds none."""
+        with intact(path, "a file of PR models", "save them again"), safe_open(path, "pt") as file:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in ("weight", "bias", "ranges")}
-        decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
-        return cls(**tensors, choice=meta["choice"], decimals=decimals)
+            decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
+            return cls(**tensors, choice=meta["choice"], decimals=decimals)
 
 
 class GaussianNoise(nn.Module):

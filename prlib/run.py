@@ -87,7 +87,7 @@ def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
         return stored
     for attack in experiment.attacks:
         attack.kind.check_installed()
-    store.check_writable()
+    store.check_writable(experiment.networks, context.tf32)
     training, testing = _images(experiment, context)
     with context.computing(), store.lock(experiment.training, context.tf32):
         if not anew and (stored := store.current(experiment)):
@@ -107,7 +107,7 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     """
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
-        context.store.check_writable()
+        context.store.check_writable({training for e in todo for training in e.networks}, context.tf32)
     for experiment in {(e.training.dataset, e.training.source, e.training.n_train, e.n_test): e for e in todo}.values():
         _images(experiment, context)
     if anew:

@@ -23,13 +23,14 @@ from prlib.cases import BATCH_SIZE, judge
 from prlib.data import load
 from prlib.estimate import describe_plan
 from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
+from prlib.files import save_tensors
 from prlib.findings.cells import measured
 from prlib.pages.commands import recompute_command
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
 from prlib.profiles.suites import read_profile, read_suites, read_yaml
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
-from prlib.snapshot import Snapshot, load_model, save_tensors
+from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import _Run
 
