@@ -59,7 +59,7 @@ def intact(path: Path, what: str, advice: str) -> Iterator[None]:
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """A lock file, held inside; the same process may hold it twice. Whoever waits says on stderr for what."""
-    lock = FileLock(path, is_singleton=True, mode=0o666)
+    lock = FileLock(path, is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -759,9 +759,7 @@ class Attack:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize(
-    "kind", ["code", "code in a batch", "cut", "text", "empty", "more", "no labels", "large labels"]
-)
+@pytest.mark.parametrize("kind", ["code", "code inside", "cut", "text", "empty", "more", "no labels", "large labels"])
 def test_a_pickle_that_is_no_batch_is_refused_and_runs_nothing(tmp_path, originals, no_download, kind):
     attack, batch = Attack(tmp_path / "ran"), python_batch(originals[0]["cifar-10-batches-bin/test_batch.bin"])
     pixels = np.zeros((10, 3072), np.uint8)

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prlib import pages
-from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
+from prlib.command_line import main
 from prlib.data import load
 from prlib.estimate import describe_plan
 from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
