@@ -114,7 +114,7 @@ class Store:
                     with NamedTemporaryFile(dir=folder):
                         pass
             except OSError as error:
-                raise OSError(f"the store's folder {folder} must be one that can be written to: {error}") from error
+                raise OSError(f"the store's {folder} must be a folder that can be written to: {error}") from error
 
 
 def _check(snapshot: Snapshot, training: Training, epoch: int) -> None:

@@ -254,7 +254,7 @@ def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
         lock.unlink()
     reader = Store(tmp_path / "empty", beside=store)
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr("prlib.store.FileLock", None)  # whoever locks fails
+    monkeypatch.setattr("prlib.files.FileLock", None)  # whoever locks fails
     assert verify(record, quiet(reader), n=12) == (24, 24)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -208,7 +208,9 @@ def test_a_store_that_cannot_be_written_is_found_before_anything_is_computed(tmp
     (root / locked_up).chmod(0o555)
     for call in (run, lambda experiment, context: prepare([experiment], context)):
         error = as_somebody_else(lambda call=call: call(EXPERIMENT, context))
-        assert isinstance(error, OSError) and f"the store's folder {root / locked_up} must be one" in str(error)
+        assert isinstance(
+            error, OSError
+        ) and f"the store's {root / locked_up} must be a folder that can be written to" in str(error)
     assert not list(root.rglob("*.safetensors"))
 
 
@@ -218,7 +220,7 @@ def test_a_file_in_the_place_of_a_folder_is_found_before_anything_is_computed(tm
     if name:
         root.mkdir()
     (root / name).touch()
-    with pytest.raises(OSError, match=f"the store's folder {root / name} must be one that can be written to"):
+    with pytest.raises(OSError, match=f"the store's {root / name} must be a folder that can be written to"):
         run(EXPERIMENT, Context(Store(root), progress="none"))
 
 

@@ -110,7 +110,10 @@ Rule = tuple[str, Callable[[Any], bool]]
 _FROM_0_TO_1: Rule = "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
 _NOT_NEGATIVE: Rule = f"a number from 0 to {LARGEST:g}", lambda value: _is_number(value) and 0 <= value <= LARGEST
 _POSITIVE: Rule = f"a positive number up to {LARGEST:g}", lambda value: _is_number(value) and 0 < value <= LARGEST
-_COUNT: Rule = "a positive integer", lambda value: _is_number(value) and isinstance(value, Integral) and int(value) > 0
+_COUNT: Rule = (
+    f"a positive integer up to {LARGEST:g}",
+    lambda value: _is_number(value) and isinstance(value, Integral) and 0 < int(value) <= LARGEST,
+)
 
 ALLOWED: dict[str, Rule] = {
     "epsilon": _FROM_0_TO_1,
