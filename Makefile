@@ -53,8 +53,8 @@ reproduce: plan ## run the profile's experiments, execute the chapters, render t
 	@test "$(GOAL)" != site || echo "The book is at _build/html/index.html"
 
 test: lint ## pass every check and test
-	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval --nbval-sanitize-with tests/nbval.cfg book
+	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --durations 20 tests
+	$(BIN)/pytest --numprocesses $(CORES) --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
 
 lint: $(READY) ## check style, types and the workflows of GitHub Actions
 	$(BIN)/ruff check .

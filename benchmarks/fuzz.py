@@ -244,7 +244,7 @@ def commanded(draw: Draw) -> str:
 
 
 def damaged(draw: Draw) -> str:
-    """A snapshot with some bytes changed, cut, added or swapped: a whole network of finite weights, or refused by name."""
+    """A snapshot with some bytes changed, cut, added or swapped: a whole and finite network, or refused by name."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "epoch-0001.safetensors"
         save_tensors(FastCNN().state_dict(), path, Snapshot(path, "mnist", "sample", 1.0, "x", 1).metadata)

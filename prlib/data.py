@@ -24,7 +24,11 @@ from prlib.originals import FILES, files_of, find, read_original, root_folder
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a caller needs to know of a dataset before loading it; its images are channels×size×size."""
+    """What a caller needs to know of a dataset before loading it; its images are channels×size×size.
+
+    ``read`` is how a dataset that is none of the paper's is read: of "train" or "test", uint8 images N×C×H×W and int64
+    labels N.
+    """
 
     title: str
     channels: int
@@ -34,6 +38,7 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     licence: str
+    read: Callable[[str], tuple[Tensor, Tensor]] | None = None
 
 
 _CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
@@ -107,19 +112,24 @@ class Split:
         what = f"n of {self.name} {self.split}"
         if not 1 <= n <= len(self):
             raise ValueError(f"{what} must be from 1 to {len(self)}; got {n}")
-        order = torch.arange(len(self))
-        if seed is not None:
-            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        # Each image's place within its class: the lowest places deal all classes out in rounds.
-        labels = self.labels[order]
-        place = torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]
-        chosen = order[place.argsort(stable=True)[:n].sort().values]
+        chosen = balanced(self.labels, n, seed)
         there = self.labels.bincount()
         counts = self.labels[chosen].bincount(minlength=len(there))
         if n < len(self) and counts.max() - counts.min() > 1:
             even = int(there.min() * len(there) + (there > there.min()).sum())
             raise ValueError(f"{what} must be at most {even} (equally many of each class) or {len(self)}; got {n}")
         return Split.of(self.images[chosen], self.labels[chosen], self.name, self.split, self.source)
+
+
+def balanced(labels: Tensor, n: int, seed: int | None = None) -> Tensor:
+    """The places (int64 n) of the images that ``Split.take`` chooses, in its order, from the labels (int64 N) alone."""
+    order = torch.arange(len(labels))
+    if seed is not None:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    # Each image's place within its class: the lowest places deal all classes out in rounds.
+    shuffled = labels[order]
+    place = torch.nn.functional.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]
+    return order[place.argsort(stable=True)[:n].sort().values]
 
 
 def load(name: str, split: str, root: str | Path | None = None) -> Split:
@@ -133,6 +143,8 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
     that is laid out in another way (nothing is deleted), and OSError if a missing file cannot be downloaded or written.
     """
     stored = _stored(name, split)
+    if read := DATASETS[name].read:
+        return Split.of(*read(split), name, split)
     parts = _sample(stored, split) if root == "sample" else _full(stored, split, root_folder(root))
     pairs = ((images if name == stored else to_gray(images), labels) for images, labels in parts)
     images, labels = map(torch.cat, zip(*pairs, strict=True))
@@ -141,7 +153,7 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
 
 def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str, ...]:
     """Return the files, relative to the full data's root, that ``load`` would have to download."""
-    if root == "sample":
+    if root == "sample" or DATASETS[name].read:
         return ()
     return tuple(p for p in files_of(_stored(name, split), split) if not find(p, root_folder(root)).is_file())
 

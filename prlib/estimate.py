@@ -61,7 +61,7 @@ def plan(parameters: Parameters, experiments: list[Experiment]) -> dict[str, Any
             {
                 "training": training.name,
                 "dataset": training.dataset,
-                "source": training.source,
+                "source": "full" if any(e.source == "full" for e in theirs) else "sample",
                 "experiments": [e.name for e in theirs],
                 "seconds": round(_seconds(theirs, _epochs_to_train(theirs, parameters.store), rates), 1),
                 "megabytes": megabytes_held(training),

@@ -15,7 +15,7 @@ from prlib.attacks import Adversary
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
 from prlib.cases import CASES, MORE_CASES
-from prlib.data import DATASETS, Transform
+from prlib.data import DATASETS, SPLITS, Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
 from prlib.train import Preparation, Recipe, transformed
 
@@ -188,12 +188,16 @@ class Experiment:
     """Everything that changes a number: a training, and what is measured of its network (paper, Section 4).
 
     Args:
-        training: of the network that is judged; its ``source`` is also where the test images come from.
+        training: of the network that is judged.
         tested_with: the defences put before the network at test time, each giving one accuracy an epoch.
         epochs: at which the network is judged.
-        n_test: test images.
+        n_test: how many images it is judged on.
         attacks: on the network; with none, clean images are judged ("normal").
         cases: in which each attack is judged (``prlib.cases.CASES``).
+        embedded: judges a stored network that was trained on all images on the embedded sample's test images, for which
+            nothing is trained or downloaded.
+        drawn: the seed by which a part of the test images was drawn; None: the first that fit, as before, or all.
+        split: "test", or "train" for the training images themselves.
     """
 
     training: Training
@@ -202,9 +206,15 @@ class Experiment:
     n_test: int
     attacks: tuple[Attack, ...] = ()
     cases: tuple[str, ...] = ()
+    embedded: bool = False
+    drawn: int | None = None
+    split: str = "test"
 
     def __post_init__(self) -> None:
         _at_least_one("n_test", self.n_test)
+        _one_of("split", self.split, SPLITS)
+        if self.split == "train" and (self.n_test, self.drawn) != (self.training.n_train, None):
+            raise ValueError(f"the {self.training.n_train} training images are judged all or not; got {self.n_test}")
         if not self.epochs or min(self.epochs) < 1:
             raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
         for defence in self.tested_with:
@@ -212,6 +222,8 @@ class Experiment:
                 raise ValueError(
                     f"tested_with must be defences of test time; {defence.name!r} is one of training alone"
                 )
+        if self.embedded and self.training.source != "full":
+            raise ValueError("embedded must be False for a network that is trained on the embedded sample; got True")
         if not self.tested_with:
             raise ValueError("tested_with must name at least one defence; got none")
         if bool(self.attacks) != bool(self.cases):
@@ -226,7 +238,14 @@ class Experiment:
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
         t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"
+        what += "-embedded" * self.embedded
+        what += "-train" * (self.split == "train")
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
+
+    @property
+    def source(self) -> str:
+        """Where its test images come from, "full" or "sample"."""
+        return "sample" if self.embedded else self.training.source
 
     @property
     def surrogate(self) -> Training | None:
@@ -258,12 +277,16 @@ def to_json(thing: Any) -> dict[str, Any]:
 
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values: dict[str, Any] = {name: dict(value) if name == "options" else value for name, value in pairs}
+        values = {name: value for name, value in values.items() if name not in _LEFT_OUT or value != _LEFT_OUT[name]}
         if "epsilon" in values:  # of an attack or a cell
             name = "attack" if "attack" in values else "name"
             values[name] = labelled(values[name], values.pop("epsilon"))
         return values
 
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
+
+
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test"}  # not in JSON, as in that of before these were
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
 from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, follow, measure
+from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, derive, labelled
@@ -108,10 +109,11 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
         context.store.check_writable({training for e in todo for training in e.networks}, context.tf32)
-    for experiment in {(e.training.dataset, e.training.source, e.training.n_train, e.n_test): e for e in todo}.values():
+    wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
+    for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
     if anew:
-        _train_anew(todo, context)
+        _train_anew([e for e in todo if not e.embedded], context)
 
 
 def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
@@ -142,17 +144,35 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     return agreeing, judged
 
 
-def _images(experiment: Experiment, context: Context) -> tuple[Split, Split]:
+def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Split]:
+    """Training images and test images; the first are None if nothing is to be trained, and the networks are there."""
     training = experiment.training
-    root = "sample" if training.source == "sample" else context.data
-    train_split = load(training.dataset, "train", root).take(training.n_train, seed=derive(training.seed, "images"))
-    return train_split, load(training.dataset, "test", root).take(experiment.n_test)
+    root = "sample" if experiment.source == "sample" else context.data
+    test_split = load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
+    if experiment.embedded:
+        for needed, epochs in experiment.networks.items():
+            if missing := sorted(set(epochs) - context.store.snapshots(needed, epochs, context.tf32).keys()):
+                raise FileNotFoundError(
+                    f"no network of {needed.name} after {missing[0]} epochs is in {context.store.root} or beside it; "
+                    "one trained on all images must be stored to be judged on the embedded ones"
+                )
+        return None, test_split
+    seed = derive(training.seed, "images")
+    train_split = load(training.dataset, "train", root).take(training.n_train, seed)
+    return train_split, train_split if experiment.split == "train" else test_split
 
 
 def _networks(
-    training: Training, epochs: Iterable[int], split: Split, context: Context, folder: Path | None = None
+    training: Training, epochs: Iterable[int], split: Split | None, context: Context, folder: Path | None = None
 ) -> Iterator[tuple[int, nn.Module]]:
-    """A training's networks with their epochs, in ascending order, trained if they are not in the store (or folder)."""
+    """A training's networks with their epochs, in ascending order, trained if they are not in the store (or folder).
+
+    Without images to train on they are in the store, or in one beside it.
+    """
+    if split is None:
+        for epoch, path in context.store.snapshots(training, epochs, context.tf32).items():
+            yield epoch, load_model(path, context.device)
+        return
     with context.store.lock(training, context.tf32) as usual:
         if folder is None:
             context.store.gather(training, epochs, context.tf32)
@@ -179,7 +199,7 @@ def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
             fresh.rmdir()
 
 
-def _measure(experiment: Experiment, train_split: Split, test_split: Split, context: Context) -> Record:
+def _measure(experiment: Experiment, train_split: Split | None, test_split: Split, context: Context) -> Record:
     started = time.monotonic()
     surrogate = None
     if other := experiment.surrogate:
@@ -188,7 +208,9 @@ def _measure(experiment: Experiment, train_split: Split, test_split: Split, cont
     cells = tuple(_cells(experiment, networks, test_split, surrogate, context, all_batches(test_split)))
     last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
     seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(time.monotonic() - started, 1)}
-    provenance = _provenance(context, seconds, {split.split: split.digest for split in (train_split, test_split)})
+    provenance = _provenance(
+        context, seconds, {split.split: split.digest for split in (train_split, test_split) if split}
+    )
     judged = context.store.snapshots(experiment.training, experiment.epochs, context.tf32)
     if "float16" in {Snapshot.read(path).precision for path in judged.values()}:
         provenance["snapshots"] = "float16"

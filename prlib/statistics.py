@@ -5,10 +5,15 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import t
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom, norm, t
 
 LEVEL = 0.95
 """The confidence of every interval of this book."""
+
+ALPHA = 0.05
+"""What is at most this likely by chance alone is not called chance."""
 
 Z = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
 """The normal distribution's quantile that goes with it."""
@@ -29,7 +34,7 @@ class Estimate(NamedTuple):
     def minus(self, other: "Estimate") -> "Estimate":
         """The difference of two independent estimates (Newcombe, 1998, method 10, if both are Wilson's).
 
-        Accuracies on the same test images are not independent; their interval is then a little wider than needed.
+        Accuracies on the same test images are not independent; ``paired`` is for those.
         """
         value = self.value - other.value
         low = value - math.hypot(self.value - self.low, other.high - other.value)
@@ -57,6 +62,88 @@ def over_trainings(accuracies: Sequence[float], total: int) -> Estimate:
     images = wilson(statistics.fmean(accuracies) * total, total)
     reach = _spread(accuracies) / math.sqrt(len(accuracies))
     return _widened(images, reach)
+
+
+def paired(differences: np.ndarray) -> Estimate:
+    """The mean difference on the same test images, with a 95% interval.
+
+    Of one training it is Agresti and Min's interval for matched proportions (2005, "Wald+2"): half a test image more in
+    each cell of the table of pairs. Of several, the distance to its bound, for the mean over trainings, and that of
+    Student's t over trainings are added in squares, as in ``over_trainings``.
+
+    Args:
+        differences: trainings × images, each what an image adds: -1, 0 or 1 for right on one side minus right on the
+            other, from -2 to 2 for a change minus another.
+    """
+    spread = _Spread.of(differences)
+    limit = max(1.0, float(np.abs(differences).max(initial=0)))
+    low, high = (spread.centre + sign * spread.reach(1 - LEVEL) for sign in (-1, 1))
+    return Estimate(float(differences.mean()), max(-limit, low), min(limit, high))
+
+
+def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
+    """Two-sided, of the mean difference being ``bound``; arguments as ``paired``'s.
+
+    Of one training and the bound 0 it is exact: each image's difference is as likely to have the other sign. Where
+    differences are -1, 0 and 1 that is McNemar's test. Elsewhere it is the level at which ``paired``'s interval would
+    end at the bound.
+    """
+    if bound == 0 and len(differences) == 1:
+        return _sign_flips(differences[0])
+    spread = _Spread.of(differences)
+    gap = abs(spread.centre - bound)
+    if not spread.trainings:
+        return float(2 * norm.sf(gap / spread.images))
+    if gap >= spread.reach(_SMALLEST):
+        return _SMALLEST
+    return float(brentq(lambda p: spread.reach(p) - gap, _SMALLEST, 1.0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for there being several (Holm, 1979), in the order given."""
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+_SMALLEST = 1e-12  # no p-value that rests on several trainings is smaller
+
+
+class _Spread(NamedTuple):
+    """The middle of an interval of differences, and the standard errors of its two sources of chance."""
+
+    centre: float
+    images: float
+    trainings: float
+    n: int
+
+    @classmethod
+    def of(cls, differences: np.ndarray) -> "_Spread":
+        """Agresti and Min's, for the mean over trainings."""
+        mean, n = differences.mean(0), len(differences)
+        total = len(mean) + 2
+        centre = float(mean.sum()) / total
+        variance = ((float(mean @ mean) + 1) / total - centre**2) / total
+        trainings = float(differences.mean(1).std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+        return cls(centre, math.sqrt(variance), trainings, n)
+
+    def reach(self, p: float) -> float:
+        """Half the width of the interval that leaves out a share p."""
+        trainings = float(t.isf(p / 2, self.n - 1)) * self.trainings if self.trainings else 0.0
+        return math.hypot(float(norm.isf(p / 2)) * self.images, trainings)
+
+
+def _sign_flips(differences: np.ndarray) -> float:
+    """How likely a sum at least as far from 0 is if each of these -2, -1, 0, 1, 2 could have had the other sign."""
+    total = abs(int(differences.sum()))
+    ones, twos = (int((np.abs(differences) == size).sum()) for size in (1, 2))
+    if not total:
+        return 1.0
+    positive = np.arange(twos + 1)  # of the twos; the ones must then add up to what is left of the total
+    left = total - 2 * (2 * positive - twos)
+    return min(1.0, 2 * float(binom.pmf(positive, twos, 0.5) @ binom.sf(np.ceil((left + ones) / 2) - 1, ones, 0.5)))
 
 
 def next_training(accuracies: Sequence[float], total: int, of: int) -> Estimate:

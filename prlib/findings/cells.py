@@ -1,12 +1,16 @@
 """Measured cells in one frame, and the paper's beside them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from prlib import paper
+from prlib.cases import CASES, MORE_CASES
+from prlib.chosen import Chosen
 from prlib.data import DATASETS
+from prlib.experiment import Training
+from prlib.findings.pairs import Bits, OneTraining, right_before_and_after
 from prlib.record import Cell, Record
 from prlib.statistics import Estimate, next_training, over_trainings, wilson
 
@@ -31,24 +35,23 @@ else 0.
 """
 
 
-class OneTraining(NamedTuple):
-    """What one training's network showed in a cell: its seed, accuracy and record (a name)."""
+def measured(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
+    """One row an accuracy: ``COLUMNS``, ours and kept (Estimates), sizes, trainings, l0, l2, linf, record.
 
-    seed: int
-    accuracy: float
-    record: str
-
-
-def measured(records: Iterable[Record]) -> pd.DataFrame:
-    """One row an accuracy: ``COLUMNS``, ours (Estimate), n_train, n_test, of, trainings, l0, l2, linf, record.
-
-    Trainings that differ in their seed alone share a row: ``trainings`` holds each one's seed, accuracy and record,
-    ``ours`` their mean with the interval of ``prlib.statistics.over_trainings``, the distances are means, and
-    ``record`` is the name of the first one's. Where the attack is the strongest of several, ``of`` says of how many;
+    The sizes are n_train, n_test, drawn and of. Trainings that differ in their seed alone share a row: ``trainings``
+    holds what each one showed, ``ours`` their mean with the interval of ``prlib.statistics.over_trainings``, the
+    distances are means, and ``record`` is the name of the first one's. ``kept`` is the share of the images right before
+    and after an attack (None on clean images, and where the records have not got the clean ones). ``drawn`` is the seed
+    of the test images, 0 for the first or all. Where the attack is the strongest of several, ``of`` says of how many;
     elsewhere it is 0.
+
+    Args:
+        split: the images judged on, "test" or "train".
     """
-    sizes, distances = ["n_train", "n_test", "of"], ["l0", "l2", "linf"]
-    rows = [_row(record, cell) for record in records for cell in record.cells]
+    sizes, distances = ["n_train", "n_test", "drawn", "of"], ["l0", "l2", "linf"]
+    records = [record for record in records if record.experiment.split == split]
+    clean = _clean(records)
+    rows = [_row(record, cell, clean) for record in records for cell in record.cells]
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *sizes, "total", "trainings", *distances])
     frame = frame.astype({"epsilon": float})  # even without rows
     how = {"total": "first", "trainings": tuple} | dict.fromkeys(distances, "mean")
@@ -61,30 +64,39 @@ def measured(records: Iterable[Record]) -> pd.DataFrame:
         over_trainings([one.accuracy for one in trainings], total)
         for trainings, total in zip(pooled.trainings, pooled.total, strict=True)
     ]
+    pooled["kept"] = pd.Series([right_before_and_after(trainings) for trainings in pooled.trainings], dtype=object)
     return pooled.drop(columns="total")
 
 
 def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
 
+    ``agrees`` is None where the experiment is another than the paper's: on a part of the training images.
+
     Args:
         cells: ours, as ``measured`` gives them. What was not measured has None in these columns.
         where: a value or a list of values for columns of ``prlib.paper.tables()``.
     """
     theirs = select(paper.tables().assign(epsilon=0.0), where)
+    ours = ours_of(theirs).merge(best(cells, COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
+    theirs = theirs.reset_index(drop=True)
+    both = pd.concat([theirs, ours], axis=1).astype(object)
+    both = both.where(both.notna(), None)
+    pairs = list(zip(both.ours, both.accuracy, strict=True))
+    both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
+    both["agrees"] = [agrees(cell, cell.accuracy) if _same_experiment(cell) else None for cell in both.itertuples()]
+    return both
+
+
+def ours_of(theirs: pd.DataFrame) -> pd.DataFrame:
+    """``COLUMNS`` of our cell for each of the paper's: what it prints under PR's name and we call otherwise."""
     # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.
     normal = theirs.case == "normal"
     key = theirs[COLUMNS].copy()
     key["defence"] = key.defence.where(key.phase != "none", "none")
     key["phase"] = key.phase.where(~normal, "both")
     key[["attack", "case"]] = key[["attack", "case"]].where(~normal, "")
-    ours = key.merge(best(cells, COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
-    both = pd.concat([theirs.reset_index(drop=True), ours], axis=1).astype(object)
-    both = both.where(both.notna(), None)
-    pairs = list(zip(both.ours, both.accuracy, strict=True))
-    both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
-    both["agrees"] = [None if cell.ours is None else agrees(cell, cell.accuracy) for cell in both.itertuples()]
-    return both
+    return key
 
 
 def best(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -121,41 +133,44 @@ def expected(cell: Any) -> Estimate:
     return Estimate(value, value - reach, value + reach)
 
 
-def on_common_seeds(*cells: Any) -> list[Estimate]:
-    """The accuracies of several cells, over the trainings of those seeds alone that all of them have.
-
-    A training that one cell has and another lacks would be a difference between them. Empty if no seed is common.
-    """
-    seeds = set.intersection(*({one.seed for one in cell.trainings} for cell in cells))
-    if not seeds:
-        return []
-    return [over_trainings([o.accuracy for o in cell.trainings if o.seed in seeds], cell.n_test) for cell in cells]
-
-
 def agrees(cell: Any, theirs: float) -> bool:
     """Whether the paper's number is ``expected`` of our cell."""
     _, low, high = expected(cell)
     return low - 1e-9 <= theirs <= high + 1e-9
 
 
-def _row(record: Record, cell: Cell) -> list[Any]:
-    training = record.experiment.training
+def _same_experiment(cell: Any) -> bool:
+    """Whether ours was measured, after training on as many images as the paper's."""
+    return cell.ours is not None and cell.n_train == DATASETS[cell.dataset].n_train
+
+
+Clean = dict[tuple[Training, str, int], Bits]
+"""What a training's network got right of the clean images, by the defence before it and the epoch."""
+
+
+def _clean(records: Iterable[Record]) -> Clean:
+    """Of several records that of most images counts."""
+    found: Clean = {}
+    for record in sorted(records, key=lambda record: record.experiment.n_test):
+        images = Chosen.of(record.experiment)
+        for cell in record.cells:
+            if cell.case == "normal":
+                found[record.experiment.training, cell.tested_with, cell.epoch] = Bits(images, cell.success)
+    return found
+
+
+def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
+    experiment, training = record.experiment, record.experiment.training
     names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
-    clean = cell.case == "normal"
-    phased = clean or cell.case == "adaptive"
+    attacked = cell.case != "normal"
+    phased = not attacked or cell.case == "adaptive"
     phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
-    what = [phase, cell.attack, cell.epsilon or 0.0, "" if clean else cell.case]
-    of = len(record.experiment.attacks) if cell.attack == "strongest" else 0
-    sizes = [training.n_train, record.experiment.n_test, of]
-    one = OneTraining(training.seed, cell.correct / cell.total, record.experiment.name)
+    what = [phase, cell.attack, cell.epsilon or 0.0, cell.case if attacked else ""]
+    of = len(experiment.attacks) if cell.attack == "strongest" else 0
+    sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
+    redrawn = "defend" in (CASES | MORE_CASES)[cell.case]
+    before = clean.get((training, cell.tested_with if redrawn else "none", cell.epoch)) if attacked else None
+    after = Bits(Chosen.of(experiment), cell.success)
+    one = OneTraining(training.seed, cell.correct / cell.total, experiment.name, after, before)
     distances = [cell.l0, cell.l2, cell.linf]
-    return [
-        training.dataset,
-        names[0],
-        cell.epoch,
-        *what,
-        *sizes,
-        cell.total,
-        one,
-        *distances,
-    ]
+    return [training.dataset, names[0], cell.epoch, *what, *sizes, cell.total, one, *distances]

@@ -1,17 +1,19 @@
 """What is suspicious about the numbers, and what must hold of any evaluation under attack."""
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from prlib.data import DATASETS
 from prlib.experiment import labelled
-from prlib.findings.cells import COLUMNS, PHASES, OneTraining, best, measured, select
+from prlib.findings.cells import PHASES, best, measured, select
+from prlib.findings.pairs import OneTraining, accuracy_on, common, minus, on_places
 from prlib.profiles.named import NAMED
-from prlib.record import Record
-from prlib.statistics import Estimate, wilson
+from prlib.record import Record, unpack
+from prlib.statistics import ALPHA, Estimate, p_value, wilson
 
 BLACK_BOX = [name for name, a in NAMED.items() if a.kind.adaptive and not a.kind.follows_gradient]
 """The adaptive attacks that use no gradient of the network they attack."""
@@ -43,33 +45,40 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
 def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
     """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
 
-    Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case,
-    on the same images if it was measured on them) and adaptive (the strongest attack per image), each an Estimate or
-    None, and their trainings clean_trainings, ….
+    Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case),
+    kept (right before and after the one that leaves least so) and adaptive (the strongest attack per image), each an
+    Estimate or None, and their trainings clean_trainings, …. All of a row are on the images of ``adaptive``.
     """
     strongest = best(select(cells, {"attack": "strongest"}), ["dataset", "defence", "phase", "epochs"])
     rows = []
     for cell in strongest.itertuples():
         row = {"dataset": cell.dataset, "defence": cell.defence, "phase": cell.phase, "epochs": cell.epochs}
         same = {"dataset": cell.dataset, "defence": cell.defence, "epochs": cell.epochs}
-        steps = select(cells, {**same, "attack": ["fgsm", "bim", "mim"], "case": PAPERS_CASE.get(cell.phase)})
-        if (steps.n_test == cell.n_test).any():
-            steps = steps[steps.n_test == cell.n_test]
-        before = {
-            "clean": best(select(cells, {**same, "attack": "", "phase": cell.phase}), COLUMNS),
-            "paper": steps.sort_values("ours", kind="stable"),  # an Estimate's first value is the accuracy
-        }
-        for name, found in before.items():
-            row[name] = found.ours.iloc[0] if len(found) else None
-            row[f"{name}_trainings"] = found.trainings.iloc[0] if len(found) else ()
+        case = {"attack": ["fgsm", "bim", "mim"], "case": PAPERS_CASE.get(cell.phase)}
+        places = common([one.after.images for one in cell.trainings])
+        clean = list(_on(select(cells, {**same, "attack": "", "phase": cell.phase}), places))
+        paper = list(_on(select(cells, {**same, **case}), places))
+        kept = list(_on(select(cells, {**same, **case}), places, kept=True))
+        found = {"clean": clean, "paper": sorted(paper), "kept": sorted(kept)}
+        for name, estimates in found.items():
+            row[name], row[f"{name}_trainings"] = estimates[0] if estimates else (None, ())
         rows.append({**row, "n_test": cell.n_test, "adaptive": cell.ours, "adaptive_trainings": cell.trainings})
-    names = [f"{name}{suffix}" for name in ("clean", "paper", "adaptive") for suffix in ("", "_trainings")]
+    names = [f"{name}{suffix}" for name in ("clean", "paper", "kept", "adaptive") for suffix in ("", "_trainings")]
     datasets, phases = list(DATASETS), list(PHASES.values())
     # what the paper is about before its rivals
     rows.sort(
         key=lambda r: (datasets.index(r["dataset"]), r["defence"] not in ("none", "pr"), phases.index(r["phase"]))
     )
     return pd.DataFrame(rows, columns=["dataset", "defence", "phase", "epochs", "n_test", *names], dtype=object)
+
+
+def _on(
+    cells: pd.DataFrame, places: np.ndarray, kept: bool = False
+) -> Iterable[tuple[Estimate, tuple[OneTraining, ...]]]:
+    """The accuracy on images at these places of each cell that was measured on all of them, fewest others first."""
+    for cell in cells.sort_values("n_test", kind="stable").itertuples():
+        if (estimate := on_places(cell.trainings, places, kept)) is not None:
+            yield estimate, cell.trainings
 
 
 class Kept(NamedTuple):
@@ -81,66 +90,82 @@ class Kept(NamedTuple):
     trainings: tuple[OneTraining, ...]
 
 
-class Stuck(NamedTuple):
-    """Evidence: the share of the clean images at which a bare network's gradient is zero."""
-
-    share: float
-    defence: str
-
-
 def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
 
-    Columns: dataset, check, evidence (``Stuck``, or a tuple of one or two ``Kept``, the weaker attack first), outcome.
-    An outcome is "passed", or "failed" if a difference points the wrong way by more than chance; what was not measured
-    has no row.
+    Columns: dataset, check, evidence (a tuple of one or two ``Kept``, the weaker attack first), outcome. An outcome is
+    "passed", or "failed" if a difference on the same images points the wrong way by more than chance (McNemar's test at
+    5%, without correction for their number, which would let more pass); what was not measured has no row.
     """
-    records = list(records)
-    rows = [*_orders(measured(records).query("case == 'adaptive' and phase == 'both'")), *_gradients(records)]
+    cells = measured(records)
+    rows = [*_orders(cells.query("case == 'adaptive' and phase == 'both'")), *_unbounded(cells)]
     return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"], dtype=object).drop_duplicates()
 
 
 def _orders(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
-    """The rows of ``sanity`` that compare accuracies."""
+    """The rows of ``sanity`` that compare attacks which know the defence."""
     for (dataset, _), found in cells.groupby(["dataset", "defence"], sort=False):
         kept = {
-            (row.attack, row.epsilon, row.n_test): Kept(row.attack, row.epsilon, row.ours, row.trainings)
+            (row.attack, row.epsilon, (row.n_test, row.drawn)): Kept(row.attack, row.epsilon, row.ours, row.trainings)
             for row in found.itertuples()
         }
         for check, weak, strong in _expectations(list(kept)):
             evidence = kept[weak], kept[strong]
-            failed = evidence[1].accuracy.minus(evidence[0].accuracy).low > 0
-            yield dataset, check, evidence, "failed" if failed else "passed"
+            yield dataset, check, evidence, _outcome(minus(evidence[1].trainings, evidence[0].trainings))
         for one in kept.values():
             if (one.attack, one.epsilon) == ("strongest", 1):
                 yield dataset, "an unbounded attack wins", (one,), "passed" if one.accuracy.low <= 0.01 else "failed"
 
 
-def _gradients(records: Iterable[Record]) -> Iterable[tuple[Any, ...]]:
-    """The rows of ``sanity`` about the bare networks' gradients."""
-    for record in records:
-        training, check = record.experiment.training, "the bare network's gradient is zero almost nowhere"
-        for cell in record.cells:
-            if cell.case == "adaptive" and cell.attack in ("eot-pgd", "pgd"):
-                evidence = Stuck(cell.stuck, training.defence.name)
-                yield training.dataset, check, evidence, "failed" if cell.stuck > 0.01 else "passed"
+def _unbounded(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
+    """The rows of ``sanity`` about masked gradients: CW, which has no ε, beside PGD, where nothing is redrawn.
+
+    What CW cannot fool can be fooled: its gradient is masked (Athalye et al., 2018). Right before and after, since CW
+    flees the network's own prediction.
+    """
+    last = ["dataset", "defence", "epochs", "n_train"]
+    for _, found in cells.groupby(last, sort=False):
+        cw = found[(found.attack == "cw") & (found.case == "B")]
+        pgd = found[(found.attack == "strongest") & (found.epsilon == 0) & found.phase.isin(["none", "train"])]
+        for weak, strong in product(pgd.itertuples(), cw.itertuples()):
+            pair = minus(strong.trainings, weak.trainings, kept=True)
+            if pair.size:
+                places = common([one.after.images for row in (weak, strong) for one in row.trainings])
+                evidence = tuple(
+                    Kept(row.attack, row.epsilon, accuracy_on(row.trainings, places, kept=True), row.trainings)
+                    for row in (weak, strong)
+                )
+                yield strong.dataset, UNBOUNDED, evidence, _outcome(pair)
 
 
-Key = tuple[str, float, int]
-"""An attack, its ε (0 is the paper's) and how many images it met."""
+UNBOUNDED = "an unbounded attack leaves no more than a bounded one"
+"""The check that finds masked gradients."""
+
+
+def _outcome(stronger_minus_weaker: np.ndarray) -> str:
+    wrong = stronger_minus_weaker.size and stronger_minus_weaker.mean() > 0
+    return "failed" if wrong and p_value(stronger_minus_weaker) <= ALPHA else "passed"
+
+
+Key = tuple[str, float, tuple[int, int]]
+"""An attack, its ε (0 is the paper's) and which images it met: how many, and the seed that drew them."""
 
 
 def _expectations(keys: list[Key]) -> Iterable[tuple[str, Key, Key]]:
-    """Pairs of attacks (weaker, stronger), measured on as many images, with what is expected of them."""
-    for attack, epsilon, n in keys:
+    """Pairs of attacks (weaker, stronger), measured on the same images, with what is expected of them."""
+    for attack, epsilon, images in keys:
         if attack in BLACK_BOX:
             for white in WHITE_BOX:
-                if (white, epsilon, n) in keys:
-                    yield "black-box is not stronger than white-box", (attack, epsilon, n), (white, epsilon, n)
+                if (white, epsilon, images) in keys:
+                    yield (
+                        "black-box is not stronger than white-box",
+                        (attack, epsilon, images),
+                        (white, epsilon, images),
+                    )
     for weak, strong in MORE:
-        for n in sorted({n for *_, n in keys}):
-            if (weak, 0, n) in keys and (strong, 0, n) in keys:
-                yield "more steps, draws or starts are not weaker", (weak, 0, n), (strong, 0, n)
+        for images in sorted({images for *_, images in keys}):
+            if (weak, 0, images) in keys and (strong, 0, images) in keys:
+                yield "more steps, draws or starts are not weaker", (weak, 0, images), (strong, 0, images)
     swept = sorted(key for key in keys if key[0] == "strongest" and key[1])
     for less, more in pairwise(swept):
         if less[2] == more[2]:
@@ -165,9 +190,9 @@ def _findings(record: Record) -> Iterable[tuple[str, str]]:
             same = (weaker.epoch, weaker.case, weaker.tested_with) == (cell.epoch, cell.case, cell.tested_with)
             same = same and weaker.epsilon == cell.epsilon
             if same and weaker.attack == "fgsm" and cell.attack in ("bim", "mim"):
-                gap = wilson(cell.correct, cell.total).minus(wilson(weaker.correct, weaker.total))
-                if gap.low > 0:
+                right = [unpack(one.success, one.total).numpy().astype(np.int8) for one in (cell, weaker)]
+                if _outcome(gap := (right[0] - right[1])[None]) == "failed":
                     yield (
                         labelled(cell.attack, cell.epsilon),
-                        f"in case {cell.case} it leaves {gap.value:.3f} more accuracy than FGSM",
+                        f"in case {cell.case} it leaves {gap.mean():.3f} more accuracy than FGSM",
                     )

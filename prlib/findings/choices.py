@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, compare, expected, on_common_seeds
-from prlib.statistics import Estimate
+from prlib.findings.cells import COLUMNS, compare, expected
+from prlib.findings.pairs import minus
+from prlib.findings.variants import adjusted
+from prlib.statistics import over_trainings, p_value, paired
 
 
 def ablations(cells: pd.DataFrame) -> pd.DataFrame:
@@ -16,23 +19,35 @@ def ablations(cells: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``COLUMNS``, n_train and n_test of the variant's cell, id and topic of the choice
     (``prlib.paper.deviations()``), variant, base (their names), ours and default (Estimates, on common seeds),
-    difference, record, trainings and default_trainings.
+    difference (paired), p (adjusted by Holm's method for all rows of the variant), record, trainings and
+    default_trainings.
     """
     rows: list[dict[str, Any]] = []
     for entry in paper.deviations():
         for variant, base in entry.get("variants", {}).items():
             names = {"id": entry["id"], "topic": entry["topic"], "variant": variant, "base": base}
             for column in ("defence", "attack", "case"):
-                same = [*(c for c in COLUMNS if c != column), "n_train", "n_test"]
+                same = [*(c for c in COLUMNS if c != column), "n_train", "n_test", "drawn"]
                 bases = cells[cells[column] == base][[*same, "trainings"]].rename(columns={"trainings": "default"})
                 for pair in cells[cells[column] == variant].merge(bases, on=same).itertuples(index=False):
-                    if both := on_common_seeds(pair, pair._replace(trainings=pair.default)):
-                        values = dict(zip(("ours", "default"), both, strict=True)) | {"default_trainings": pair.default}
-                        rows.append(pair._asdict() | names | values | {"difference": both[0].minus(both[1])})
-    columns = ["id", "topic", "variant", "base", "ours", "default", "difference"]
-    return pd.DataFrame(
+                    if (found := minus(pair.trainings, pair.default)).size:
+                        rows.append(pair._asdict() | names | _compared(pair, found))
+    columns = ["id", "topic", "variant", "base", "ours", "default", "difference", "p"]
+    frame = pd.DataFrame(
         rows, columns=[*COLUMNS, "n_train", "n_test", *columns, "record", "trainings", "default_trainings"]
     )
+    return adjusted(frame, ["variant"])
+
+
+def _compared(pair: Any, found: np.ndarray) -> dict[str, Any]:
+    """Both accuracies on common seeds, and their difference."""
+    seeds = {one.seed for one in pair.trainings} & {one.seed for one in pair.default}
+    ours, default = (
+        over_trainings([one.accuracy for one in side if one.seed in seeds], pair.n_test)
+        for side in (pair.trainings, pair.default)
+    )
+    values = {"ours": ours, "default": default, "default_trainings": pair.default}
+    return values | {"difference": paired(found), "p": p_value(found)}
 
 
 def reasons(measured: pd.DataFrame, ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -41,8 +56,10 @@ def reasons(measured: pd.DataFrame, ablated: pd.DataFrame, **where: Any) -> pd.D
     A row a number and reading, or one with the id "" where no reading was measured. Columns: those of ``compare``, and
     of ``ablations`` id, variant, effect (Estimate: how much the reading changes the accuracy), effect_record,
     effect_n_train, and explains: "no" unless ours, changed so, would come nearer by more than the half-width of the
-    effect's interval, "yes" if it would then agree, else "partly". Of a reading that was measured on different numbers
-    of training images the largest counts. ``where`` is as for ``compare``.
+    effect's interval, "yes" if it would then agree, else "partly"; and "not explained" where the reading needs another
+    training and was measured on fewer training images than the paper's, or with one seed, so that the difference may be
+    the trainings'. Of a reading that was measured on different numbers of training images the largest counts. ``where``
+    is as for ``compare``.
     """
     cells = compare(measured, **where)
     cells = cells[cells.agrees.isin([False])]  # None where nothing was measured
@@ -54,7 +71,7 @@ def reasons(measured: pd.DataFrame, ablated: pd.DataFrame, **where: Any) -> pd.D
         for row in found:
             told = {"id": row["id"], "variant": row["variant"], "effect": row["difference"]}
             told |= {"effect_record": row["record"], "effect_n_train": row["n_train"]}
-            rows.append(cell | told | {"explains": _explains(cell, row["difference"])})
+            rows.append(cell | told | {"explains": _explains(cell, row)})
         if not found:
             rows.append(cell | {"id": "", "variant": ""})
     return pd.DataFrame(rows, dtype=object)
@@ -65,9 +82,17 @@ def _base(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row["base"] if row[name] == row["variant"] else row[name] for name in COLUMNS)
 
 
-def _explains(cell: Mapping[str, Any], effect: Estimate) -> str:
+def _explains(cell: Mapping[str, Any], reading: Mapping[str, Any]) -> str:
+    effect = reading["difference"]
+    if reading["variant"] == reading["defence"] and (_seeds(reading) < 2 or reading["n_train"] != cell["n_train"]):
+        return "not explained"
     gap = cell["accuracy"] - cell["ours"].value
     if abs(gap) - abs(gap - effect.value) <= effect.half_width:
         return "no"
     _, low, high = expected(SimpleNamespace(**cell))
     return "yes" if low <= cell["accuracy"] - effect.value <= high else "partly"
+
+
+def _seeds(reading: Mapping[str, Any]) -> int:
+    """How many trainings with a seed in common are behind a reading."""
+    return len({one.seed for one in reading["trainings"]} & {one.seed for one in reading["default_trainings"]})

@@ -1,47 +1,78 @@
 """The paper's attacks after the last epoch: beside their variants, and from case to case."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from prlib.record import Record, unpack
+from prlib.findings.cells import COLUMNS, best
+from prlib.findings.pairs import common, minus
+from prlib.statistics import holm, p_value, paired
 
 VARIANTS = ("true", "quarter", "eq4")
 """What an attack's name ends in if it differs from the default in labels, step size or the paper's Eq. 4."""
 
 
 def attacked(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of ``measured`` that are under attack and of the last epoch."""
-    return cells[(cells.attack != "") & (cells.epochs == cells.epochs.max())]
+    """The cells of ``measured`` that are under attack and of the last epoch, each once: on the most images."""
+    last = cells[(cells.attack != "") & (cells.epochs == cells.epochs.max())]
+    return best(last, COLUMNS).sort_index()
 
 
 def against_default(cells: pd.DataFrame) -> pd.DataFrame:
-    """Those under a variant of an attack, with the columns base, variant and difference (Estimate) to the default's.
+    """Those under a variant of an attack, with the columns base, variant, difference (Estimate) and p to the default's.
 
-    A row a dataset, attack and case of which the default was measured, too.
+    A row a dataset, attack and case of which the default was measured, too; the difference is paired, ``p`` adjusted by
+    Holm's method for all rows of the variant.
     """
-    cells = attacked(cells).drop_duplicates(["dataset", "attack", "case"], keep="last")
-    ours = {(cell.dataset, cell.attack, cell.case): cell.ours for cell in cells.itertuples()}
+    cells = attacked(cells)
+    ours = {(c.dataset, c.defence, c.attack, c.case): c.trainings for c in cells.itertuples()}
     rows = []
     for cell in cells.to_dict("records"):
         base, _, variant = cell["attack"].partition("-")
-        default = ours.get((cell["dataset"], base, cell["case"]))
-        if variant in VARIANTS and default is not None:
-            rows.append(cell | {"base": base, "variant": variant, "difference": cell["ours"].minus(default)})
-    return pd.DataFrame(rows, columns=[*cells.columns, "base", "variant", "difference"])
+        default = ours.get((cell["dataset"], cell["defence"], base, cell["case"]))
+        if variant in VARIANTS and default is not None and (found := minus(cell["trainings"], default)).size:
+            rows.append(cell | {"base": base, "variant": variant, "difference": paired(found), "p": p_value(found)})
+    frame = pd.DataFrame(rows, columns=[*cells.columns, "base", "variant", "difference", "p"])
+    return adjusted(frame, ["variant"])
 
 
-def correct(records: Iterable[Record], case: str) -> dict[tuple[str, int, str], Tensor]:
-    """Which test images are classified correctly in a case, of all seeds, by dataset, epochs and attack: bool (N,)."""
-    found: dict[tuple[str, int, str], list[Tensor]] = {}
-    for record in records:
-        for cell in record.cells:
-            if cell.case == case:
-                key = record.experiment.training.dataset, cell.epoch, cell.attack
-                found.setdefault(key, []).append(unpack(cell.success, cell.total))
-    return {key: torch.cat(seeds) for key, seeds in found.items()}
+def adjusted(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The rows with their column p adjusted by Holm's method for all rows that are alike in these columns."""
+    frame = frame.reset_index(drop=True)
+    for index in frame.groupby(by, sort=False).indices.values():
+        frame.loc[index, "p"] = holm(list(frame.p[index]))
+    return frame.astype({"p": float})
+
+
+def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
+    """What true labels change in a case at the last epoch: the shares of the images that are right.
+
+    A row a dataset, defence and attack: the columns of ``measured`` under the attack with predicted labels, and
+    predicted, true, only_predicted and only_true; ``wrong_before`` and ``right_before`` count the images at which the
+    two differ that the network had got wrong and right before the attack (None where that is unknown).
+    """
+    last, rows = attacked(cells), []
+    by_name = {(c.dataset, c.defence, c.attack): c for c in last[last.case == case].itertuples(index=False)}
+    for (dataset, defence, attack), cell in by_name.items():
+        if (true := by_name.get((dataset, defence, f"{attack}-true"))) is None:
+            continue
+        pair = minus(cell.trainings, true.trainings)
+        shares = {"predicted": cell.ours.value, "true": true.ours.value}
+        shares |= {"only_predicted": float((pair > 0).mean()), "only_true": float((pair < 0).mean())}
+        shares |= _before(cell, pair)
+        rows.append(cell._asdict() | shares)
+    return pd.DataFrame(rows)
+
+
+def _before(cell: Any, pair: np.ndarray) -> dict[str, int | None]:
+    """Of the images at which two attacks differ, how many the clean network got wrong, and how many right."""
+    if any(one.before is None for one in cell.trainings):
+        return {"wrong_before": None, "right_before": None}
+    places = common([bits.images for one in cell.trainings for bits in (one.after, one.before)])
+    right = np.stack([one.before.at(places) for one in cell.trainings])
+    return {"wrong_before": int((~right & (pair != 0)).sum()), "right_before": int((right & (pair != 0)).sum())}
 
 
 def farther(cells: pd.DataFrame, case: str, other: str, attacks: Iterable[str]) -> dict[str, int]:
@@ -50,8 +81,8 @@ def farther(cells: pd.DataFrame, case: str, other: str, attacks: Iterable[str]) 
     Counted for each of the mean distances l0, l2 and linf; ``pairs`` is how many there are.
     """
     cells = attacked(cells)
-    cells = cells[cells.attack.isin(list(attacks))].drop_duplicates(["dataset", "attack", "case"], keep="last")
-    norms = ["l0", "l2", "linf"]
-    here, there = (cells[cells.case == name].set_index(["dataset", "attack"])[norms] for name in (case, other))
+    cells = cells[cells.attack.isin(list(attacks))]
+    norms, pair = ["l0", "l2", "linf"], ["dataset", "defence", "attack"]
+    here, there = (cells[cells.case == name].set_index(pair)[norms] for name in (case, other))
     both = here.join(there, rsuffix="_other", how="inner")
     return {"pairs": len(both)} | {norm: int((both[norm] > both[f"{norm}_other"]).sum()) for norm in norms}

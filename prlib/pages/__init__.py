@@ -1,5 +1,6 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
+from prlib.findings.conclusions import above, below, level, same
 from prlib.pages.attacks import (
     VARIANT_TITLES,
     attack_settings,
@@ -8,7 +9,7 @@ from prlib.pages.attacks import (
     distances_by_case,
     labels_given,
 )
-from prlib.pages.claims import answer, scoreboard, summary, suspicions, verdicts
+from prlib.pages.claims import answer, comparisons, scoreboard, set_when, summary, suspicions, verdicts
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
@@ -41,15 +42,18 @@ __all__ = [
     "VARIANT_TITLES",
     "Table",
     "ablated",
+    "above",
     "accuracies",
     "answer",
     "attack_settings",
     "attack_variants",
     "badge",
+    "below",
     "benchmark",
     "cases",
     "choices",
     "committed",
+    "comparisons",
     "convergence",
     "costs",
     "datasets_table",
@@ -61,6 +65,7 @@ __all__ = [
     "glance",
     "guarantees",
     "labels_given",
+    "level",
     "long_training",
     "network_table",
     "noise_distances",
@@ -72,9 +77,11 @@ __all__ = [
     "recipe_table",
     "rerun_command",
     "rivals",
+    "same",
     "sanity_counts",
     "sanity_evidence",
     "scoreboard",
+    "set_when",
     "source",
     "start",
     "summary",

@@ -1,17 +1,14 @@
 """The attacks' settings, variants and distances."""
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from prlib.cases import CASES
 from prlib.data import DATASETS
 from prlib.experiment import Attack
-from prlib.findings.variants import against_default, attacked, correct
+from prlib.findings.variants import against_default, either_label
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
-from prlib.pages.tables import Column, Table, badge, formatted, frame, signed, with_minus
+from prlib.pages.tables import Column, P, Table, badge, formatted, frame, signed, with_minus
 from prlib.profiles import Parameters, default_attack
-from prlib.record import Record
 
 VARIANT_TITLES = {"true": "true labels", "quarter": "steps of ε/4", "eq4": "the paper's Eq. 4"}
 """What the chapter calls each of ``prlib.findings.variants.VARIANTS``."""
@@ -40,19 +37,30 @@ def attack_settings() -> Table:
     return Table(frame(rows.values()), caption, "attack-settings", columns)
 
 
-def labels_given(records: Iterable[Record], cells: pd.DataFrame, parameters: Parameters) -> Table:
+def labels_given(cells: pd.DataFrame, parameters: Parameters) -> Table:
     """What attacks gain from true labels: shares of correctly classified test images in case B with either label."""
-    right, rows = correct(records, "B"), []
-    for cell in attacked(cells).itertuples():
-        name = cell.attack.removesuffix("-true")
-        if cell.case == "B" and name != cell.attack and (cell.dataset, cell.epochs, name) in right:
-            predicted, true = (right[cell.dataset, cell.epochs, attack] for attack in (name, cell.attack))
-            shares = [s.float().mean().item() for s in (predicted, true, predicted & ~true, true & ~predicted)]
-            rows.append([DATASETS[cell.dataset].title, ATTACK_TITLES[name], *shares, badge(parameters, cell)])
-    shares_of = ["predicted labels", "true labels", "only with predicted", "only with true"]
-    shown = pd.DataFrame(rows, columns=["dataset", "attack", *shares_of, "measured"])
-    caption = "Share of the test images that are classified correctly in case B, with predicted and with true labels."
-    return Table(shown, caption, "floor", dict.fromkeys(shares_of, formatted(".4f")))
+    shares = {
+        "predicted labels": "predicted",
+        "true labels": "true",
+        "only with predicted": "only_predicted",
+        "only with true": "only_true",
+    }
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "attack": ATTACK_TITLES[cell.attack],
+            **{title: getattr(cell, column) for title, column in shares.items()},
+            "right before": cell.kept.value if cell.kept else None,
+            "measured": badge(parameters, cell),
+        }
+        for cell in either_label(cells, "B").itertuples()
+    ]
+    columns = dict.fromkeys([*shares, "right before"], formatted(".4f", missing="–"))
+    caption = (
+        "Share of the test images that are classified correctly in case B, with predicted and with true labels; and, "
+        "with predicted ones, of those that were right before the attack, too."
+    )
+    return Table(frame(rows), caption, "floor", columns)
 
 
 def attack_variants(cells: pd.DataFrame, parameters: Parameters) -> Table:
@@ -66,13 +74,17 @@ def attack_variants(cells: pd.DataFrame, parameters: Parameters) -> Table:
             "attack": ATTACK_TITLES[one.base],
             "dataset": DATASETS[one.dataset].title,
         }
-        row |= {f"case {case}": by_case[case].difference for case in "AB"}
+        for case in "AB":
+            row |= {f"case {case}": by_case[case].difference, f"p, {case}": by_case[case].p}
         rows.append(row | {"measured": badge(parameters, one)})
-    shown = frame(rows, ["variant", "attack", "dataset", "case A", "case B", "measured"])
+    shown = frame(rows, ["variant", "attack", "dataset", "case A", "p, A", "case B", "p, B", "measured"])
     shown = shown.sort_values(["variant", "attack"], ascending=False, kind="stable")
     difference = Column(lambda value: with_minus(signed(value)), right=True)
-    caption = "Accuracy under each variant of an attack, minus that under the default."
-    return Table(shown, caption, "variants", {"case A": difference, "case B": difference})
+    caption = (
+        "Accuracy under each variant of an attack, minus that under the default on the same images; p by McNemar's "
+        "test, adjusted by Holm's method for all cells of the variant."
+    )
+    return Table(shown, caption, "variants", {"case A": difference, "case B": difference, "p, A": P, "p, B": P})
 
 
 def cases() -> Table:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from IPython.display import Markdown
 
 from prlib import paper
+from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured
 from prlib.findings.checks import checks
 from prlib.findings.claims import Verdict, judge_claims
-from prlib.pages.content import Content, mark, markdown
+from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
-from prlib.pages.tables import Table, frame
+from prlib.pages.tables import COUNT, SIGNED, P, Table, frame
 from prlib.record import Record
 
 
@@ -29,8 +30,8 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
     lines = []
     ours, theirs = (judge_claims(measured(found), prefix) for found in (records, longer))
     for v, long in zip(ours, theirs, strict=True):
-        told, where = (v, "") if v.supported != "not testable" else (long, " on a tenth of the images")
-        evidence = f" {_evidence(told)}{where}" if _evidence(told) else ""
+        told, where = (v, "") if v.supported != "not testable" else (long, " (on a tenth of the images)")
+        evidence = f" {markdown(_evidence(told))}{where}" if told.comparisons else ""
         lines.append(f"- {v.claim['claim']} {markdown(mark(told.supported))}{evidence}")
     return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
 
@@ -38,44 +39,95 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
 def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: str = "") -> Table:
     """The computed verdicts on the claims whose id starts with ``prefix``.
 
-    ``profile`` is whose records these are, if not the run's; ``name`` is the table's, if not made of the two.
+    ``profile`` is whose records these are, if not the run's; ``name`` is the table's, if not made of the two. Numbers
+    can be reproduced only where the experiment is the paper's: on all training images.
     """
+    found = judge_claims(measured(records), prefix)
+    reproducible = any(v.compared for v in found)
     rows = []
-    for v in judge_claims(measured(records), prefix):
+    for v in found:
         row: dict[str, Content] = {"claim": f"{v.claim['claim']} ({v.claim['place']})"}
-        row["claim supported?"] = (mark(v.supported), f" {_evidence(v)}")
-        if "cells" in v.claim:
-            row["numbers reproduced?"] = (mark(v.reproduced), f" {v.within} of {v.compared}")
+        row["claim supported?"] = (mark(v.supported), " ", _evidence(v))
+        if reproducible and "cells" in v.claim:
+            row["numbers reproduced?"] = (mark(v.reproduced), f" {v.within} of {v.compared}") if v.compared else ""
         rows.append(row)
     caption = f"Verdicts, computed from the records of {f'profile `{profile}`' if profile else 'this run'}."
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
 
 
+def comparisons(records: Iterable[Record], prefix: str, profile: str) -> Table:
+    """Every comparison behind the verdicts: its difference, what chance makes of it, and what is concluded."""
+    rows = [
+        {
+            "claim": code(v.claim["id"]),
+            "dataset": DATASETS[one.where["dataset"]].title,
+            "epochs": one.where["epochs"],
+            "judged": " ".join(filter(None, [attack_title(one.where["attack"]), one.where["case"]])),
+            "difference [95% interval]": one.difference if one.p is not None else None,
+            "p": one.p,
+            "p (Holm)": one.adjusted,
+            "images": one.images,
+            "seeds": one.trainings,
+            "outcome": one.outcome,
+        }
+        for v in judge_claims(measured(records), prefix)
+        for one in v.comparisons
+    ]
+    columns = {"epochs": COUNT, "difference [95% interval]": SIGNED, "p": P, "p (Holm)": P, "images": COUNT}
+    caption = f"Every comparison behind the verdicts (profile `{profile}`). Distances are compared without an interval."
+    return Table(frame(rows), caption, f"comparisons-{prefix}-{profile}", columns)
+
+
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
-    """How many claims of each question each run supports; ``questions`` gives their texts by the claims' prefix."""
+    """How each run judges the claims of each question; ``questions`` gives their texts by the claims' prefix.
+
+    Claims that speak for redrawing and those that speak against it, or of something else, are in rows of their own.
+    """
     rows = []
     cells = {name: measured(records) for name, records in runs.items()}
     for prefix, question in questions.items():
-        row: dict[str, Content] = {"question": question}
-        for run_, found_cells in cells.items():
-            found = [v.supported for v in judge_claims(found_cells, prefix)]
-            row[run_] = _counted(found, " ", [word for word in WORDS if word in found])
-        rows.append(row)
+        for side, title in SIDES.items():
+            row: dict[str, Content] = {"question": question, "claims that speak": title}
+            for run_, measured_ in cells.items():
+                row[run_] = _words([v for v in judge_claims(measured_, prefix) if _side(v) == side], " ")
+            if any(row[run_] for run_ in cells):
+                rows.append(row)
     return Table(frame(rows), "", "scoreboard")
 
 
+SIDES = {"for": "for redrawing", "against": "against it", "neither": "of neither"}
+"""What a claim can speak for, as ``claims.yaml`` has it, and what tables call that."""
+
+
 def summary(records: Iterable[Record]) -> Markdown:
-    """How many claims are supported, and how many numbers reproduced, in a sentence."""
+    """How many claims are supported, by what they speak for, and how many numbers are reproduced, in sentences."""
     cells = measured(records)
-    found = judge_claims(cells, "q")
-    counts = markdown(_counted([v.supported for v in found], ", "))
+    found, lines = judge_claims(cells, "q"), []
+    for side, title in SIDES.items():
+        verdicts_ = [v for v in found if _side(v) == side]
+        lines.append(f"- {len(verdicts_)} speak {title}: {markdown(_words(verdicts_, ', '))}.")
     numbers = compare(cells, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
     agrees = [bool(a) for a in numbers.agrees if a is not None]
     return Markdown(
-        f"Of the paper's {len(found)} claims, supported: {counts}. Of the {len(paper.tables())} numbers in its "
-        f"tables {len(numbers)} are left if each is counted once. This run measures {len(agrees)} of these, and "
-        f"{sum(agrees)} agree with the paper's."
+        f"Of the paper's {len(found)} claims\n\n" + "\n".join(lines) + f"\n\nOf the {len(paper.tables())} numbers in "
+        f"its tables {len(numbers)} are left if each is counted once. This run measures {len(agrees)} of these as the "
+        f"paper did, and {sum(agrees)} agree with the paper's."
     )
+
+
+def set_when(prefix: str) -> Table:
+    """When the claims whose id starts with ``prefix`` were fixed, and what they rest on was first measured."""
+    rows = [
+        {
+            "claim": claim["claim"],
+            "fixed": (claim["fixed"]["when"], " in ", code(claim["fixed"]["commit"])),
+            "first record": claim["fixed"]["first_record"],
+            "changed since": claim.get("changed", ""),
+        }
+        for claim in paper.claims()
+        if claim["id"].startswith(prefix)
+    ]
+    return Table(frame(rows), "When each claim was fixed (UTC).", f"fixed-{prefix}")
 
 
 def suspicions(records: Iterable[Record], chapter: str) -> Table:
@@ -89,13 +141,25 @@ def suspicions(records: Iterable[Record], chapter: str) -> Table:
     return Table(shown, "What the checks beside the numbers have found.", f"checks-{chapter}")
 
 
-def _counted(found: list[str], separator: str, words: Iterable[str] = WORDS) -> Content:
-    """How often each word was found."""
-    counts = [(mark(word), f" {found.count(word)}") for word in words]
+def _side(verdict: Verdict) -> str:
+    return str(verdict.claim["speaks"])
+
+
+def _words(verdicts_: Iterable[Verdict], separator: str) -> Content:
+    """How often each word says whether they are supported."""
+    found = [v.supported for v in verdicts_]
+    counts = [(mark(word), f" {found.count(word)}") for word in WORDS if word in found]
     return tuple(part for count in counts for part in (separator, count))[1:]
 
 
-def _evidence(verdict: Verdict) -> str:
-    counts = {"holds": verdict.holds, "fails": verdict.fails, "is open": verdict.open}
+def _evidence(verdict: Verdict) -> Content:
+    """The verdict on each dataset, and how many comparisons are behind it."""
+    if not verdict.comparisons:
+        return ""
+    datasets = [f"{DATASETS[name].title} {found}" for name, found in verdict.by_dataset.items()]
+    counts = {word: verdict.count(outcome) for word, outcome in _COUNTED.items()}
     text = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
-    return f"{text} of {sum(counts.values())} comparisons" if text else ""
+    return f"{', '.join(datasets)}: {text} of {len(verdict.comparisons)} comparisons"
+
+
+_COUNTED = {"holds": "holds", "fails": "fails", "is open": "open"}

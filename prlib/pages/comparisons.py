@@ -12,7 +12,7 @@ from prlib.findings.cells import COLUMNS, compare, measured
 from prlib.pages.commands import run_command
 from prlib.pages.content import number
 from prlib.pages.names import PHASE_TITLES, attack_title
-from prlib.pages.prose import last_accuracy
+from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, formatted, frame, note, with_minus
 from prlib.profiles import Parameters
@@ -20,6 +20,9 @@ from prlib.record import Record
 
 OURS = "ours [95% interval]"
 """The column of our numbers beside the paper's."""
+
+KEPT = "right before and after"
+"""The column of the images that an attack has not put right (the floor of accuracy, D16)."""
 
 
 def paper_and_ours(
@@ -33,7 +36,9 @@ def paper_and_ours(
 ) -> Table:
     """The paper's numbers of a table and dataset beside ours, with 95% intervals, differences and links to records.
 
-    A run of another profile gets the published numbers in a column of their own (if ``aside``). ``epochs`` restricts
+    Differences are marked where the experiment is the paper's, and not shown where it is another. Beside an accuracy
+    under attack stands the share of the images right before and after it. A run of another profile gets the published
+    numbers in a column of their own (if ``aside``). ``epochs`` restricts
     the rows; None is all of the table's. Rows that nothing was measured for are left out, unless that is all of them.
     ``how`` is what the caption says of the training.
     """
@@ -42,7 +47,7 @@ def paper_and_ours(
     attacked = bool((cells.attack != "").any())
     known = cells.ours.notna() | cells.published.notna()
     shown = cells[known] if known.any() else cells
-    published = shown.published.notna().any()
+    published, comparable = shown.published.notna().any(), shown.agrees.notna().any()
     place = "noise in" if table == 5 else "redrawn in"
     rows = [
         {
@@ -51,7 +56,8 @@ def paper_and_ours(
             **(_attacked(cell) if attacked else {place: PHASE_TITLES[cell.phase]}),
             "paper": cell.accuracy,
             OURS: number(cell.ours, cell.trainings),
-            "difference": None if cell.difference is None else (cell.difference.value, cell.agrees),
+            **({KEPT: number(cell.kept, cell.trainings)} if attacked else {}),
+            **({"difference": (cell.difference.value, cell.agrees) if cell.difference else None} if comparable else {}),
             **({"published": number(cell.published, cell.published_trainings)} if published else {}),
             "measured": None if cell.ours is None else badge(parameters, cell, epochs=False),
         }
@@ -63,8 +69,9 @@ def paper_and_ours(
         OURS: accuracy(interval=True),
         "difference": Column(_difference, right=True),
         "published": accuracy(interval=True),
+        KEPT: accuracy(),
     }
-    caption = _caption(table, dataset, attacked, how, len(cells) - len(shown))
+    caption = _caption(table, dataset, attacked, how, len(cells) - len(shown), comparable)
     command = run_command(parameters, dataset)
     return Table(frame(rows), caption, f"paper-table-{table}-{dataset}", columns, command)
 
@@ -129,12 +136,13 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
             column: number(cell.ours, cell.trainings),
+            KEPT: number(cell.kept, cell.trainings) if cell.attack else "",
             "measured": badge(parameters, cell),
         }
         for cell in cells.itertuples()
     ]
     told = [title for title in rows[0] if any(row[title] != "" for row in rows)] if rows else None
-    return Table(frame(rows, told), caption, name, {column: accuracy(interval=True)})
+    return Table(frame(rows, told), caption, name, {column: accuracy(interval=True), KEPT: accuracy()})
 
 
 def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
@@ -148,12 +156,14 @@ def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
-    """A row a dataset: the accuracy that each column selects, as in ``tell``; a dash where it was not measured."""
+    """A row a dataset: what each column selects, as in ``tell``, all on the same images; a dash for nothing."""
     cells, rows = measured(records), []
     for dataset, data in DATASETS.items():
-        found = {title: last_accuracy(cells, {**where, "dataset": dataset}) for title, where in columns.items()}
-        if any(found.values()):
-            rows.append({"dataset": data.title} | found)
+        found = selected(cells, {title: {**where, "dataset": dataset} for title, where in columns.items()})
+        shown = {title: number_of(one) if one else None for title, one in found.items()}
+        if any(shown.values()):
+            images = {one.images for one in shown.values() if one}
+            rows.append({"dataset": data.title, **shown, "images": ", ".join(f"{n:,}" for n in sorted(images))})
     return Table(frame(rows), caption, name, dict.fromkeys(columns, accuracy(digits=3)))
 
 
@@ -173,12 +183,12 @@ def _side_by_side(
     return cells.drop_duplicates([*COLUMNS, "accuracy"])
 
 
-def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int) -> str:
+def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, comparable: bool) -> str:
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
-    caption = (
-        f"Table {table} of the paper, {DATASETS[dataset].title}{how}: {accuracy_}. "
-        "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
-    )
+    caption = f"Table {table} of the paper, {DATASETS[dataset].title}{how}: {accuracy_}. "
+    if comparable:
+        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, "
+    caption += "– what this profile does not measure."
     more = f" The paper's other {left_out} rows are not measured in this profile."
     return caption + more if left_out else caption
 

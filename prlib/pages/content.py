@@ -6,7 +6,7 @@ from typing import Union
 
 from markdown_it import MarkdownIt
 
-from prlib.findings.cells import OneTraining
+from prlib.findings.pairs import OneTraining
 from prlib.statistics import Estimate
 
 Content = Union[str, "Span", tuple["Content", ...]]
@@ -35,10 +35,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Number:
-    """An accuracy of ours, and the trainings behind it."""
+    """An accuracy of ours, the trainings behind it, and on how many images it is (0: as the trainings' records say)."""
 
     estimate: Estimate
     trainings: tuple[OneTraining, ...]
+    images: int = 0
 
     def content(self, digits: int = 4, interval: bool = False) -> Content:
         """The value linked to its record's page, with its 95% interval if asked for.
@@ -55,6 +56,15 @@ class Number:
         ends = [Span(f"{one.accuracy:.3f}", record=one.record) for one in (least, most)]
         seeds: Content = tuple((" ", Span(f"{one.seed}", record=one.record)) for one in self.trainings)
         return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", seeds) if interval else "", ")")
+
+    def percent(self) -> Content:
+        """The value in percent, linked to its record's page; of several trainings the mean, linked to the first's."""
+        return Span(percent(self.estimate.value), record=self.trainings[0].record)
+
+
+def percent(share: float) -> str:
+    """A share in prose: with one decimal, and two below half a percent."""
+    return f"{share:.2%}" if 0 < abs(share) < 0.005 else f"{share:.1%}"
 
 
 def number(estimate: Estimate | None, trainings: tuple[OneTraining, ...]) -> Number | None:

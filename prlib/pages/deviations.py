@@ -13,8 +13,9 @@ from prlib.findings.choices import ablations, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, formatted, frame
+from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import COMMITTED, default_attack, default_defence
+from prlib.statistics import ALPHA
 
 
 def choices(group: str, caption: str) -> Table:
@@ -55,7 +56,8 @@ def explained(table: int) -> Table:
     caption = (
         "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
         "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "
-        "more than chance. What was measured on fewer training images is a hint and no more."
+        "more than chance. *Not explained* stands where another training was needed, of which there is one seed, or "
+        "fewer training images: then the difference may be the training's own."
     )
     columns = {"paper": formatted(".4f"), "ours": accuracy(), effect: SIGNED}
     return Table(frame(rows), caption, f"explained-{table}", columns)
@@ -72,7 +74,7 @@ def effects(found: pd.DataFrame) -> Table:
                 "variant": variant,
                 "instead of": base,
                 "accuracies": len(group),
-                "changed beyond chance": sum(not d.low <= 0 <= d.high for d in group.difference),
+                "changed beyond chance": int((group.p <= ALPHA).sum()),
                 "from … to": (min(values), max(values)),
             }
         )
@@ -92,12 +94,13 @@ def ablated(found: pd.DataFrame, profile: str) -> Table:
             "variant": (row.variant, number(row.ours, row.trainings)),
             "instead of": (row.base, number(row.default, row.default_trainings)),
             "difference [95% interval]": row.difference,
+            "p": row.p,
         }
         for row in found.itertuples()
     ]
     reading = Column(_reading)
-    columns = {"epochs": COUNT, "variant": reading, "instead of": reading, "difference [95% interval]": SIGNED}
-    caption = f"Variants and what they change (profile `{profile}`)."
+    columns = {"epochs": COUNT, "variant": reading, "instead of": reading, "difference [95% interval]": SIGNED, "p": P}
+    caption = f"Variants and what they change (profile `{profile}`); p is adjusted for all rows of a variant."
     return Table(frame(rows), caption, f"ablations-{profile}", columns)
 
 

@@ -35,7 +35,7 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
             "machine": r.device,
             "training, s": r.provenance["seconds"]["training"],
             "finished": r.provenance["finished"][:10],
-            "test data": r.provenance["digests"]["test"][:10],
+            "test data": r.provenance["digests"][r.experiment.split][:10],
         }
         for r in records
     ]

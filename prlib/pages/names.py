@@ -6,7 +6,7 @@ from prlib.profiles.named import NAMED
 PHASE_TITLES = {"none": "nowhere", "train": "training", "test": "testing", "both": "both"}
 """Where the image is redrawn in each of Table 2's columns."""
 
-WORDS = ("yes", "partly", "no", "open", "not testable")
+WORDS = ("yes", "partly", "mixed", "open", "partly not", "no", "not testable")
 """What a verdict can say."""
 
 ATTACK_TITLES = {name: attack.title for name, attack in NAMED.items()} | {"strongest": "**the strongest, per image**"}

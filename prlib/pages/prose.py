@@ -1,4 +1,4 @@
-"""Sentences with measured numbers."""
+"""Sentences with measured numbers, and conclusions that are told only where the records bear them out."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,30 +9,48 @@ import pandas as pd
 from IPython.display import Markdown
 
 from prlib.findings.cells import measured, select
-from prlib.pages.content import Number, markdown, number
+from prlib.findings.conclusions import Guard, Selected, holds, on_the_same_images
+from prlib.pages.content import Number, markdown
 from prlib.record import Record
 
 
-def tell(records: Iterable[Record], text: str, **where: Mapping[str, Any]) -> Markdown:
-    """Prose with numbers: each ``{name}`` in the text becomes the accuracy that ``where[name]`` selects.
+def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[str, Any]) -> Markdown:
+    """Prose with numbers: each ``{name}`` in the text becomes the accuracy that ``where[name]`` selects, in percent.
 
-    A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these
-    that of most images. Numbers are linked to their records. A sentence with a number that was not measured is left
-    out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
+    A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
+    images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
+    images, ``{name_images}`` says how many. Numbers are linked to their records. A sentence with a number that was not
+    measured is left out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
+
+    Args:
+        guards: what the text concludes; unless all of it holds, nothing is told.
     """
-    cells = measured(records)
-    found = {name: last_accuracy(cells, columns) for name, columns in where.items()}
-    told = {name: markdown(accuracy.content(3)) for name, accuracy in found.items() if accuracy}
+    found = selected(measured(records), where)
+    if not all(holds(guard, found) for guard in guards):
+        return Markdown("")
+    numbers = {name: number_of(one) for name, one in found.items() if one}
+    told = {name: markdown(number.percent()) for name, number in numbers.items()}
+    told |= {f"{name}_images": f"{number.images:,}" for name, number in numbers.items()}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
-        numbers = {name for _, name, _, _ in Formatter().parse(sentence) if name}
-        rests = numbers <= set(told) if numbers else rests
+        names = {name for _, name, _, _ in Formatter().parse(sentence) if name}
+        rests = names <= set(told) if names else rests
         if rests:
             kept.append(sentence.format(**told))
     return Markdown(" ".join(kept))
 
 
-def last_accuracy(cells: pd.DataFrame, where: Mapping[str, Any]) -> Number | None:
-    """The accuracy of the last epoch, and there of most images; None if there is none."""
-    found = select(cells, where).sort_values(["epochs", "n_test", "of"], ascending=False, kind="stable")
-    return number(found.ours.iloc[0], found.trainings.iloc[0]) if len(found) else None
+def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
+    """What each name selects, those of one dataset on the same images; None where there is nothing."""
+    candidates = {}
+    for name, columns in where.items():
+        kept = bool(columns.get("kept"))
+        found = select(cells, {column: value for column, value in columns.items() if column != "kept"})
+        found = found[found.epochs == found.epochs.max()].sort_values(["n_test", "of"], ascending=False, kind="stable")
+        candidates[name] = [Selected(row, kept) for row in found.itertuples()]
+    return on_the_same_images(candidates)
+
+
+def number_of(one: Selected) -> Number:
+    """The accuracy that was selected, to be shown."""
+    return Number(one.estimate, one.row.trainings, len(one.places))

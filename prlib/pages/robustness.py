@@ -9,13 +9,16 @@ from prlib.attacks import Staircase, guaranteed
 from prlib.data import DATASETS, Split, to_float
 from prlib.experiment import labelled
 from prlib.findings.cells import measured
-from prlib.findings.checks import MORE, Kept, Stuck, sanity, worst_cases
+from prlib.findings.checks import MORE, Kept, sanity, worst_cases
+from prlib.findings.pairs import minus
+from prlib.pages.comparisons import KEPT
 from prlib.pages.content import Content, Number, number
 from prlib.pages.names import PHASE_TITLES, attack_title
-from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, formatted, frame
+from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import default_defence
 from prlib.record import Record
 from prlib.redraw import PixelRedraw
+from prlib.statistics import p_value, paired
 
 
 def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:
@@ -62,7 +65,7 @@ def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Tabl
 
 def convergence(cells: pd.DataFrame) -> Table:
     """Attacks that know the defence, and the same with more of something (``prlib.findings.checks.MORE``)."""
-    same = ["dataset", "defence", "phase", "epochs", "n_test"]
+    same = ["dataset", "defence", "phase", "epochs", "n_test", "drawn"]
     found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
     pairs = [
         (cell, found.get((more, *where)))
@@ -70,6 +73,7 @@ def convergence(cells: pd.DataFrame) -> Table:
         for less, more in MORE
         if less == attack
     ]
+    compared = [(less, more, minus(more.trainings, less.trainings)) for less, more in pairs if more is not None]
     rows = [
         {
             "dataset": DATASETS[less.dataset].title,
@@ -77,15 +81,18 @@ def convergence(cells: pd.DataFrame) -> Table:
             "accuracy": number(less.ours, less.trainings),
             "with more": attack_title(more.attack),
             "accuracy with more": number(more.ours, more.trainings),
-            "difference [95% interval]": more.ours.minus(less.ours),
+            "difference [95% interval]": paired(found),
+            "p": p_value(found),
             "images": less.n_test,
         }
-        for less, more in pairs
-        if more is not None
+        for less, more, found in compared
     ]
     columns = dict.fromkeys(["accuracy", "accuracy with more"], accuracy())
-    columns |= {"difference [95% interval]": SIGNED, "images": COUNT}
-    caption = "Does more of it help the attacker? Negative differences say that it does."
+    columns |= {"difference [95% interval]": SIGNED, "p": P, "images": COUNT}
+    caption = (
+        "Does more of it help the attacker? Negative differences, on the same images, say that it does; p by McNemar's "
+        "test, for each pair alone."
+    )
     return Table(frame(rows), caption, "convergence", columns)
 
 
@@ -115,6 +122,7 @@ def rivals(records: Iterable[Record]) -> Table:
             "used in": PHASE_TITLES[cell.phase],
             "clean": number(cell.clean, cell.clean_trainings),
             "the paper's attacks": number(cell.paper, cell.paper_trainings),
+            KEPT: number(cell.kept, cell.kept_trainings),
             known: number(cell.adaptive, cell.adaptive_trainings),
             "images": cell.n_test,
             "epochs": cell.epochs,
@@ -122,11 +130,12 @@ def rivals(records: Iterable[Record]) -> Table:
         }
         for cell in worst_cases(measured(records)).itertuples()
     ]
-    columns = {"clean": accuracy(), "the paper's attacks": accuracy(), known: accuracy(interval=True), "images": COUNT}
+    columns = dict.fromkeys(["clean", "the paper's attacks", KEPT], accuracy())
+    columns |= {known: accuracy(interval=True), "images": COUNT}
     caption = (
-        "Each network before an attacker: accuracy on clean test images, under the worst of the paper's FGSM, BIM and "
-        "MIM (in case A if it is redrawn at test time, else in case B; on the same images if so measured), and under "
-        "the strongest attack per image of those that know the defence and the label, with how many images met it. "
+        "Each network before an attacker, all on the same images: accuracy on them clean, under the worst of the "
+        "paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else in case B), right before and after "
+        "the worst of these, and under the strongest attack per image of those that know the defence and the label. "
         "Training cost its epochs, and as many gradients for each training image as the last column says."
     )
     return Table(frame(rows), caption, "rivals", columns)
@@ -136,10 +145,8 @@ def _titled(found: pd.DataFrame) -> pd.DataFrame:
     return found.assign(dataset=[DATASETS[name].title for name in found.dataset])
 
 
-def _evidence(evidence: Stuck | tuple[Kept, ...]) -> Content:
+def _evidence(evidence: tuple[Kept, ...]) -> Content:
     """What a check rests on, in words."""
-    if isinstance(evidence, Stuck):
-        return f"at {evidence.share:.1%} of the clean images ({evidence.defence})"
     if len(evidence) == 1:
         return "accuracy ", _kept(evidence[0]), " at ε = 1, where any image is allowed"
     weaker, stronger = ((f"{labelled(one.attack, one.epsilon or None)} ", _kept(one)) for one in evidence)

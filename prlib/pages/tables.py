@@ -148,6 +148,10 @@ SIGNED = Column(signed, right=True)
 """A column of differences of accuracies (Estimates)."""
 
 
+P = Column(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}", right=True, missing="–")
+"""A column of p-values."""
+
+
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 

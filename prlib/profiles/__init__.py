@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from prlib.chosen import n_images
 from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
 from prlib.profiles.declaration import checked, declared, described
@@ -38,7 +39,7 @@ class Parameters:
     """
 
     profile: str = declared("sample", str, '"sample", "published", "tenth" or "paper"', PROFILES)
-    datasets: tuple[str, ...] | None = declared(None, str, _LISTS, tuple(DATASETS), example='["mnist"]')
+    datasets: tuple[str, ...] | None = declared(None, str, _LISTS, DATASETS, example='["mnist"]')
     seeds: tuple[int, ...] | None = declared(None, int, _LISTS, 0, example="[0, 1]")
     epochs: tuple[int, ...] | None = declared(None, int, _LISTS, 1, example="[1, 5]")
     n_train: int | None = declared(None, int, "images per dataset", 1)
@@ -66,12 +67,15 @@ class Parameters:
         """Where this run's records are kept.
 
         Overridden runs have a folder of their own, and take what has not changed from the profile's, or from the
-        repository's.
+        repository's. A profile that judges another's networks finds them in the repository.
         """
-        precision = read_profile(self.profile).snapshots
+        profile = read_profile(self.profile)
+        precision = profile.snapshots
+        lent = next((choice.networks for choice in profile.experiments if choice.networks), None)
+        lender = Store(repository_results() / lent) if lent else None
         if not self.custom:
-            return Store(results_folder() / self.profile, precision=precision)
-        own = Store(results_folder() / self.profile, beside=Store(repository_results() / self.profile))
+            return Store(results_folder() / self.profile, lender, precision)
+        own = Store(results_folder() / self.profile, Store(repository_results() / self.profile, lender))
         return Store(results_folder() / "custom", None if self.recompute else own, precision)
 
     @property
@@ -100,19 +104,28 @@ class Parameters:
 
     def _experiment(self, profile: Profile, entry: Entry, dataset: str, seed: int, epsilon: float | None) -> Experiment:
         available = DATASETS[dataset]
-        n_train = self.n_train or profile.n_train or round(profile.share * available.n_train)
+        stored = entry.networks is not None and not (self.seeds or self.epochs or self.n_train)
+        trained = read_profile(entry.networks) if entry.networks and stored else profile
+        n_train = self.n_train or trained.n_train or round(trained.share * available.n_train)
         n_test = self.n_test or profile.n_test or available.n_test
         if entry.attacks:
             n_test = min(n_test, entry.n_attacked or n_test)
+        if entry.split == "train":
+            n_test = n_train
+        part = entry.split == "test" and n_test < n_images(dataset, profile.source)
+        first = entry.images == "first" and self.n_test is None
         defence = default_defence(entry.trained_with, dataset, seed)
         recipe = default_recipe(dataset, defence.name)
         return Experiment(
-            training=Training(dataset, profile.source, n_train, defence, recipe, seed),
+            training=Training(dataset, trained.source, n_train, defence, recipe, seed),
             tested_with=tuple(default_defence(name, dataset, seed) for name in entry.tested_with),
             epochs=self.epochs or tuple(entry.epochs),
             n_test=n_test,
             attacks=tuple(default_attack(name, dataset, epsilon) for name in entry.attacks),
             cases=tuple(entry.cases),
+            embedded=stored,
+            drawn=read_yaml("protocol")["drawn"] if part and not first else None,
+            split=entry.split,
         )
 
 
@@ -120,8 +133,8 @@ Parameters.__doc__ = (Parameters.__doc__ or "").replace("{described}", described
 
 
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
-    """A defence with the options of the default protocol."""
-    options = _for_dataset(read_yaml("protocol")["defences"][name], dataset)
+    """A defence with the options of the default protocol; one that it does not name has its own defaults."""
+    options = _for_dataset(read_yaml("protocol")["defences"].get(name, {}), dataset)
     if name.startswith(("pr", "inverted", "quantised")):
         options = {**options, "seed": seed}
     return Defence(name, frozen(options))

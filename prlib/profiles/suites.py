@@ -1,5 +1,6 @@
 """The files of the profiles, read and checked: experiments in suites, and which suites each profile runs on what."""
 
+from collections import ChainMap
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from prlib.data import DATASETS
-from prlib.experiment import ATTACKED
+from prlib.experiment import ATTACKED, BUILDERS
 from prlib.snapshot import PRECISIONS
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ Some = Annotated[list[T], Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
 Dataset = Annotated[str, _among(DATASETS)]
-DefenceName = Annotated[str, _among(read_yaml("protocol")["defences"])]
+DefenceName = Annotated[str, _among(ChainMap(BUILDERS, read_yaml("protocol")["defences"]))]
 AttackName = Annotated[str, _among(read_yaml("protocol")["attacks"])]
 SuiteName = Annotated[str, _among(read_yaml("experiments"))]
 
@@ -71,12 +72,21 @@ class Entry(_Sizes):
     tested_with: Some[DefenceName]
     attacks: Some[AttackName] = []
     cases: Some[Annotated[str, _among(ATTACKED)]] = []
+    split: Literal["test", "train"] = "test"
+    images: Literal["drawn", "first"] = "drawn"
+    networks: Literal["published"] | None = None
 
 
 class Choice(_Sizes):
-    """Suites that a profile runs, and on what."""
+    """Suites that a profile runs, and on what.
+
+    ``images`` says how a part of the test images is chosen: "drawn" is at random, by the protocol's seed; "first" takes
+    the first that fit, as records did before. With ``networks`` those of another profile are judged, which are stored.
+    """
 
     suites: Some[SuiteName]
+    images: Literal["drawn", "first"] = "drawn"
+    networks: Literal["published"] | None = None
 
 
 class Profile(_Checked):
@@ -112,7 +122,7 @@ class Profile(_Checked):
             sizes |= own.model_dump(include=set(_Sizes.model_fields), exclude_unset=True)
         asked = [own.datasets for own in (entry, choice) if own.datasets]
         sizes["datasets"] = [name for name in DATASETS if all(name in names for names in asked)]
-        return entry.model_copy(update=sizes)
+        return entry.model_copy(update=sizes | {"images": choice.images, "networks": choice.networks})
 
 
 @cache

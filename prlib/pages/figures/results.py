@@ -150,10 +150,10 @@ def then_and_now(cells: pd.DataFrame) -> Figure:
         cells: rows of ``prlib.findings.checks.worst_cases``.
     """
     figure, ax = subplots(figsize=(6, 0.9 + 0.32 * len(cells)))
-    looks = {"clean": ("|", "black"), "paper": ("o", "white"), "adaptive": ("o", "black")}
+    looks = {"clean": ("|", "black"), "kept": ("o", "white"), "adaptive": ("o", "black")}
     labels = {
         "clean": "clean images",
-        "paper": "under the paper's attacks, the worst of them",
+        "kept": "right before and after the worst of the paper's attacks",
         "adaptive": "under attacks that know the defence",
     }
     for y, cell in enumerate(cells.itertuples()):

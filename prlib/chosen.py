@@ -1,0 +1,70 @@
+"""Which images a network was judged on: their places in their set, from its labels alone."""
+
+import json
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from prlib.data import DATASETS, SAMPLE, balanced
+from prlib.experiment import Experiment
+
+
+class Chosen(NamedTuple):
+    """Images of one set that experiments were judged on; equal if the images are the same.
+
+    Args:
+        dataset: the dataset whose files hold them; grayscale CIFAR-10 is made of CIFAR-10's.
+        drawn: the seed by which a part was drawn; None: the first that fit, or all.
+        trained_on: the training images, chosen by this seed; None: test images.
+    """
+
+    source: str
+    dataset: str
+    n: int
+    drawn: int | None = None
+    trained_on: int | None = None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Chosen":
+        """The images of an experiment."""
+        training, own = experiment.training, experiment.split == "train"
+        dataset = training.dataset.removesuffix("-gray")
+        return cls(experiment.source, dataset, experiment.n_test, experiment.drawn, training.seed if own else None)
+
+    def places(self) -> np.ndarray:
+        """The place of each in its test set, int N in the order in which they were judged; ascending without a seed.
+
+        Training images have no common numbers: theirs count from 0.
+        """
+        return np.arange(self.n) if self.trained_on is not None else _places(self)
+
+    def shares(self, other: "Chosen") -> bool:
+        """Whether both are parts of one set, so that images can be common."""
+        if self.trained_on is not None or other.trained_on is not None:
+            return self == other
+        return (self.source, self.dataset) == (other.source, other.dataset)
+
+
+@cache
+def _places(chosen: Chosen) -> np.ndarray:
+    labels = _labels(chosen.source, chosen.dataset)
+    if chosen.n > len(labels):  # made up; nothing real has more images than there are
+        return np.arange(chosen.n)
+    return balanced(labels, chosen.n, chosen.drawn).numpy()
+
+
+@cache
+def _labels(source: str, dataset: str) -> torch.Tensor:
+    """The labels of a test set, int64 N in its order."""
+    if source == "sample":
+        digits = json.loads((SAMPLE / "sample.json").read_text())[dataset]["test"]["labels"]
+    else:
+        digits = json.loads((SAMPLE / "test-labels.json").read_text())[dataset]
+    return torch.tensor([int(digit) for digit in digits])
+
+
+def n_images(dataset: str, source: str) -> int:
+    """How many test images there are."""
+    return len(_labels(source, dataset.removesuffix("-gray"))) if source == "sample" else DATASETS[dataset].n_test
