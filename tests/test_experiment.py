@@ -18,18 +18,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prlib import pages
-from prlib.__main__ import main
 from prlib.cases import BATCH_SIZE, judge
+from prlib.command_line import main
 from prlib.data import load
 from prlib.estimate import describe_plan
 from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
+from prlib.files import save_tensors
 from prlib.findings.cells import measured
 from prlib.pages.commands import recompute_command
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
 from prlib.profiles.suites import read_profile, read_suites, read_yaml
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
-from prlib.snapshot import Snapshot, load_model, save_tensors
+from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import _Run
 
@@ -253,7 +254,7 @@ def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
         lock.unlink()
     reader = Store(tmp_path / "empty", beside=store)
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr("prlib.store.FileLock", None)  # whoever locks fails
+    monkeypatch.setattr("prlib.files.FileLock", None)  # whoever locks fails
     assert verify(record, quiet(reader), n=12) == (24, 24)
     assert sorted(tmp_path.rglob("*")) == before
 
