@@ -23,6 +23,7 @@ from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, derive, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
+from prlib.provenance import provenance_of
 from prlib.record import Cell, Record, Seconds, pack, unpack
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
