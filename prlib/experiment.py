@@ -272,7 +272,8 @@ def to_json(thing: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
 
 
-_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "often": ""}  # not said in JSON
+# Not said in JSON, as before there was another value.
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "often": ""}
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -144,8 +144,8 @@ def _same_experiment(cell: Any) -> bool:
     return cell.ours is not None and cell.n_train == DATASETS[cell.dataset].n_train
 
 
-Clean = dict[tuple[Training, str, int], Bits]
-"""What a training's network got right of the clean images, by the defence before it and the epoch."""
+Clean = dict[tuple[str, Training, str, int], Bits]
+"""What a training's network got right of clean images, by where they are from, the defence before it and the epoch."""
 
 
 def _clean(records: Iterable[Record]) -> Clean:
@@ -155,7 +155,9 @@ def _clean(records: Iterable[Record]) -> Clean:
         images = Chosen.of(record.experiment)
         for cell in record.cells:
             if cell.case == "normal":
-                found[record.experiment.training, cell.tested_with, cell.epoch] = Bits(images, cell.success)
+                found[images.source, record.experiment.training, cell.tested_with, cell.epoch] = Bits(
+                    images, cell.success
+                )
     return found
 
 
@@ -169,7 +171,8 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     of = len(experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
     redrawn = "defend" in (CASES | MORE_CASES)[cell.case]
-    before = clean.get((training, cell.tested_with if redrawn else "none", cell.epoch)) if attacked else None
+    where = experiment.source, training, cell.tested_with if redrawn else "none", cell.epoch
+    before = clean.get(where) if attacked else None
     after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)
     accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
     one = OneTraining(training.seed, accuracy, experiment.name, after, before)
