@@ -49,7 +49,7 @@ plan: $(READY) ## say what `make reproduce` would run, how long it takes and how
 	@$(BIN)/python -m prlib list --profile $(PROFILE)
 
 reproduce: plan ## run the profile's experiments, execute the chapters, render the site
-	@$(SNAKEMAKE) $(GOAL)
+	@trap 'echo "interrupted; the same command goes on from here" >&2' INT; $(SNAKEMAKE) $(GOAL)
 	@test "$(GOAL)" != site || echo "The book is at _build/html/index.html"
 
 test: lint ## pass every check and test

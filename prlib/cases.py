@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from prlib.attacks.choice import robust_probability
 from prlib.data import Split, Transform, check_images, check_split, to_float
-from prlib.guard import check_labels, guard, in_order, settled
+from prlib.guard import check_labels, guard, in_order, settled, unchanged
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -133,7 +133,9 @@ def judge(
     found = []
     for number in batches:
         batch = Batch.of(split, number, int(seed), network.device)
-        found.append(measure(model, batch, cases, follow(model, batch, transform, cases, attack)))
+        with unchanged(model):
+            after = follow(model, batch, transform, cases, attack)
+        found.append(measure(model, batch, cases, after))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 

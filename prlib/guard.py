@@ -7,7 +7,6 @@ of them can change what another sees. What they answer must have the right shape
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from itertools import chain
 from typing import Any, TypeVar, cast
 
 import torch
@@ -36,18 +35,21 @@ class Guarded(nn.Module):
         network = network.network if isinstance(network, Guarded) else network
         if not isinstance(network, nn.Module):
             raise ValueError(f"the network must be a torch.nn.Module; got {type(network).__name__}")
-        if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
+        tensors = [*network.parameters(), *network.buffers()]
+        if any(tensor.is_inference() for tensor in tensors):
             raise ValueError("the network must be made outside torch.inference_mode(), where nothing has a gradient")
+        if any(tensor.is_meta for tensor in tensors):
+            raise ValueError("the network must have weights; it is on the device meta, which holds none")
         self.network: nn.Module = network
         self.classes = 2 if labels is None or not values_are_checked() else max(2, int(labels.max()) + 1)
         self.dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
-        tensors = chain(network.parameters(), network.buffers())
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.not_finite: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of images; whether they were finite is said by ``check_finite``, so that no device must wait."""
-        logits = self.network(copied(images).to(self.dtype or images.dtype))
+        inputs = copied(images)
+        logits = self.network(inputs.to(self.dtype or inputs.dtype))
         tensor = isinstance(logits, Tensor) and logits.is_floating_point()
         if not tensor or logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < self.classes:
             raise ValueError(
@@ -57,7 +59,10 @@ class Guarded(nn.Module):
         if values_are_checked():
             not_finite = ~logits.detach().isfinite().all()
             self.not_finite = not_finite if self.not_finite is None else self.not_finite | not_finite
-        return logits.to(images.device, torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(images.device, torch.promote_types(logits.dtype, torch.float32))
+        if inputs.requires_grad and not logits.requires_grad:  # nothing to differentiate: a gradient of zeros
+            logits = logits + 0 * images.flatten(1).sum(1, keepdim=True)
+        return logits
 
     def check_finite(self) -> None:
         """Raise a ValueError if any logit so far was NaN or infinite."""
@@ -114,6 +119,20 @@ def frozen(*parts: Any) -> Iterator[None]:
             module.training = training
         for parameter, flag, gradient in before:
             parameter.requires_grad_(flag).grad = gradient
+
+
+@contextmanager
+def unchanged(network: nn.Module) -> Iterator[None]:
+    """Raise a ValueError if the network's numbers have changed inside, and change them back."""
+    named = *network.named_parameters(), *network.named_buffers()
+    before = [(name, tensor, tensor.detach().clone()) for name, tensor in named if tensor.is_floating_point()]
+    yield
+    changed = [(n, now, then) for n, now, then in before if not torch.allclose(now, then, 0, 0, equal_nan=True)]
+    with torch.no_grad():
+        for _, now, then in changed:
+            now.copy_(then)
+    if changed:
+        raise ValueError(f"attacks and defences must leave the network as it is; {changed[0][0]} has been changed")
 
 
 def guarded(attack: Function) -> Function:

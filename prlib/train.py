@@ -1,5 +1,6 @@
 """One training loop: resident data, fresh redraws in every step, snapshots at given epochs, resumable to the bit."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
 from prlib.files import intact, save_tensors
+from prlib.model import CLASSES
 from prlib.snapshot import PRECISIONS, Snapshot, load_model, snapshot_path
 
 CHECKPOINT_SECONDS = 20.0
@@ -82,10 +84,13 @@ def train(
 
     Raises:
         OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
+        ValueError: a label is none of the network's classes, a file is damaged, or the loss is no longer finite.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
+    if split.labels.max() >= CLASSES:
+        raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
     run = None
     images = wanted[-1] * len(split)
     # The delay: what is only loaded shows no bar.
@@ -142,6 +147,10 @@ class _Run:
             started = time.monotonic()
             with vouched_for():
                 loss = float(self.train_one_epoch(bar)) / -(-len(self.images) // self.recipe.batch_size)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the training in {self.path.parent} has diverged: in epoch {self.epoch + 1} its loss is {loss}"
+                )
             self.epoch += 1
             self.seconds += time.monotonic() - started
             bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)

@@ -274,6 +274,26 @@ def test_a_second_run_of_a_training_says_that_it_waits(tmp_path: Path, capfd: py
     assert said.count("waiting for another process") == 1 and f"works on {TRAINING.name}" in said
 
 
+# Processes.
+
+
+def test_the_shells_command_shares_its_work_among_processes(tmp_path: Path) -> None:
+    """What it starts imports the command line by its name; called as a function it always did."""
+    command = [
+        sys.executable,
+        "-m",
+        "prlib",
+        "run",
+        "mnist-sample20-none-s0-e1-clean",
+        "mnist-sample20-noise-s0-e1-clean",
+    ]
+    command += ["--n-train", "20", "--n-test", "20", "--epochs", "1", "--progress", "none", "--jobs", "2"]
+    environment = os.environ | {"PRLIB_RESULTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
 # Interruptions.
 
 

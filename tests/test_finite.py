@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from torch.nn.functional import cross_entropy
 from prlib.attacks import auto, bim, crossing, cw_l2, eot_pgd, fgsm, mim, pgd, square, transfer
 from prlib.attacks.base import check_parameters, loss_gradient
 from prlib.cases import judge
-from prlib.data import Split
+from prlib.data import Split, load
 from prlib.guard import copied, guard
 from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.train import Recipe, train, transformed
 
 N, SIDE = 40, 4
 
@@ -200,3 +202,18 @@ def test_gradients_that_are_finite_are_followed_to_the_bit() -> None:
     (plain,) = torch.autograd.grad(cross_entropy(model(images), LABELS, reduction="sum"), images)
     with guard(model, LABELS) as guarded:
         assert torch.equal(loss_gradient(guarded, IMAGES, LABELS), plain)
+
+
+def test_a_training_that_diverges_is_refused_and_leaves_no_network(tmp_path: Path) -> None:
+    images, recipe = load("mnist", "train", "sample").take(20), Recipe(learning_rate=1e30)
+    with pytest.raises(ValueError, match=rf"must not diverge; in {tmp_path}, in epoch \d+, its loss is (nan|inf)"):
+        list(train(images, recipe, transformed(None), [50], 0, tmp_path, progress="none"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_labels_beyond_the_classes_are_refused_before_a_training(tmp_path: Path) -> None:
+    images = load("mnist", "train", "sample").take(20)
+    beyond = Split.of(images.images, images.labels + 1, "mnist", "train")
+    with pytest.raises(ValueError, match="labels must be below 10, the network's classes; got 10"):
+        list(train(beyond, Recipe(), transformed(None), [1], 0, tmp_path / "none", progress="none"))
+    assert not (tmp_path / "none").exists()

@@ -154,6 +154,47 @@ def test_it_is_judged_in_eval_mode_and_left_as_found() -> None:
         assert (model[-1].weight.grad == 7).all() and model[0].weight.grad is None
 
 
+def test_whoever_changes_the_network_is_found_and_the_change_undone() -> None:
+    def in_train_mode(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        model.train()(images)  # moves batch norm's statistics
+        return images
+
+    def learning(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            model[-1].weight.mul_(0.5)
+        return images
+
+    for attack, name in ((in_train_mode, "0.running_mean"), (learning, "4.weight")):
+        model, found = moody(), moody()
+        with pytest.raises(ValueError, match=f"must leave the network as it is; {name} has been changed"):
+            judge(model, SPLIT, None, 0, ("B",), attack)
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, found.state_dict()[key]) or "num_batches" in key
+
+
+@pytest.mark.parametrize("kind", ["constant", "hard labels", "no_grad", "inference_mode", "NumPy"])
+def test_a_network_without_a_gradient_is_stuck_everywhere(kind: str) -> None:
+    def forward(model: nn.Module, images: Tensor) -> Tensor:
+        if kind == "constant":
+            return torch.eye(3)[:1].repeat(len(images), 1)
+        if kind == "hard labels":
+            return nn.functional.one_hot(model(images).argmax(1), 3).float()
+        if kind == "NumPy":
+            return torch.from_numpy(model(images).detach().numpy())
+        with getattr(torch, kind)():
+            return model(images)
+
+    model = Around(forward)
+    plain = judge(model, SPLIT, None, 0)["normal"]
+    for name, attack in ATTACKS.items():
+        outcome = judge(model, SPLIT, None, 0, ("normal", "B"), attack)
+        assert torch.equal(outcome["normal"].correct, plain.correct) and outcome["B"].stuck.all()
+        if name in ("fgsm", "bim", "mim", "mim-l2"):
+            assert outcome["B"].l2.max() == 0
+    if kind != "constant":
+        assert torch.equal(plain.correct, network()(IMAGES).argmax(1) == LABELS)
+
+
 def test_a_defence_that_is_a_network_is_judged_in_eval_mode_and_left_as_found() -> None:
     class Denoiser(nn.Module):
         def __init__(self) -> None:
@@ -286,6 +327,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any]]] = {
     "NaN": ("logits must be finite", lambda: Around(lambda model, x: model(x) * math.nan)),
     "infinity": ("logits must be finite", lambda: Around(lambda model, x: model(x).index_fill(1, INDEX, -math.inf))),
     "no weights yet": ("uninitialized parameter", lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3))),
+    "no weights": ("must have weights; it is on the device meta", lambda: network().to("meta")),
     "no module": ("must be a torch.nn.Module; got function", lambda: lambda x: x),
     "no network": ("must be a torch.nn.Module; got NoneType", lambda: None),
 }
