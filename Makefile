@@ -27,7 +27,7 @@ ifdef PARTITION
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: bench bundle chapters cluster-test help setup plan reproduce test lint book pdf links clean distclean audit
+.PHONY: bench bundle chapters cluster-test help setup plan reproduce test test-quick lint book pdf links clean distclean audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,12 +49,15 @@ plan: $(READY) ## say what `make reproduce` would run, how long it takes and how
 	@$(BIN)/python -m prlib list --profile $(PROFILE)
 
 reproduce: plan ## run the profile's experiments, execute the chapters, render the site
-	@$(SNAKEMAKE) $(GOAL)
+	@trap 'echo "interrupted; the same command goes on from here" >&2' INT; $(SNAKEMAKE) $(GOAL)
 	@test "$(GOAL)" != site || echo "The book is at _build/html/index.html"
 
 test: lint ## pass every check and test
 	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --durations 20 tests
 	$(BIN)/pytest --numprocesses $(CORES) --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
+
+test-quick: $(READY) ## pass the tests that need neither chapters nor the site nor long, while you edit
+	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --quiet -m "not book and not slow" tests
 
 lint: $(READY) ## check style, types and the workflows of GitHub Actions
 	$(BIN)/ruff check .

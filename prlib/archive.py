@@ -16,10 +16,11 @@ from torch import Size
 from prlib import tar
 from prlib.data import DATASETS
 from prlib.experiment import Experiment
+from prlib.files import atomically
 from prlib.model import PaperCNN
 from prlib.profiles import PROFILES
 from prlib.record import RESULTS, SCHEMA, parse_record
-from prlib.snapshot import PRECISIONS, Snapshot, atomically, snapshot_path
+from prlib.snapshot import PRECISIONS, Snapshot, snapshot_path
 from prlib.store import Store
 from prlib.tar import Member
 from prlib.train import checkpoint_path

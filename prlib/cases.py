@@ -1,7 +1,9 @@
 """What the classifier is shown, and what is measured there: the paper's cases (Section 3.4) as data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prlib.attacks.choice import robust_probability
-from prlib.data import Split, Transform, to_float
+from prlib.data import Split, Transform, check_images, check_split, to_float
+from prlib.guard import check_labels, guard, in_order, settled, unchanged
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -55,6 +58,10 @@ class Batch:
     images: Tensor
     labels: Tensor
     seed: int
+
+    def __post_init__(self) -> None:
+        check_images(self.images)
+        check_labels(self.labels, len(self.images))
 
     @classmethod
     def of(cls, split: Split, number: int, seed: int, device: torch.device | str) -> "Batch":
@@ -107,19 +114,42 @@ def judge(
 
     Cases A and B share one adversarial image. Every batch of ``BATCH_SIZE`` images has random numbers of its own,
     from ``seed``, the batch's number and the step, so that any of them (``batches``; None is all) can be judged again
-    alone.
+    alone. PyTorch's global random numbers are seeded, too, and left as found.
 
     Args:
+        model: any network, which is judged in eval mode and left as found; so is a defence that is a module.
         transform: the defence; None leaves images as they are.
         attack: called with the model, images and true labels, returns adversarial images. Needed in all but normal. In
             case "adaptive" it is called with the transform and a generator, too.
+
+    Raises:
+        ValueError: an argument is not allowed; the model's logits are not N×K, or not finite; a step's images are of
+            another shape or type than it was given, or not in [0, 1].
     """
-    cases, device = tuple(cases), next(model.parameters()).device
+    cases, batches = tuple(cases), all_batches(split) if batches is None else tuple(batches)
+    _check(cases, seed, attack, batches, split)
+    with guard(model, split.labels) as network:
+        network(to_float(split.images[:1].to(network.device)))  # refuses wrong logits before an attack meets them
     found = []
-    for number in all_batches(split) if batches is None else batches:
-        batch = Batch.of(split, number, seed, device)
-        found.append(measure(model, batch, cases, follow(model, batch, transform, cases, attack)))
+    for number in batches:
+        batch = Batch.of(split, number, int(seed), network.device)
+        with unchanged(model):
+            after = follow(model, batch, transform, cases, attack)
+        found.append(measure(model, batch, cases, after))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
+
+
+def _check(cases: tuple[str, ...], seed: int, attack: Adversarial | None, batches: Sequence[int], split: Split) -> None:
+    check_split(split.images, split.labels)
+    known = CASES | MORE_CASES
+    if unknown := [case for case in cases if case not in known] or not cases:
+        raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown if cases else 'none'}")
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise ValueError(f"seed must be an integer of 64 bits; got {seed!r}")
+    if attack is None and any(step != "defend" for case in cases for step in known[case]):
+        raise ValueError("every case but normal needs an attack; got None")
+    if not batches or not set(batches) <= set(all_batches(split)):
+        raise ValueError(f"batches must be among the split's, 0 to {len(all_batches(split)) - 1}; got {list(batches)}")
 
 
 def all_batches(split: Split) -> range:
@@ -135,18 +165,21 @@ def follow(
     attack: Adversarial | None = None,
 ) -> dict[tuple[str, ...], Tensor]:
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
-    after: dict[tuple[str, ...], Tensor] = {(): batch.images}
     paths = [(CASES | MORE_CASES)[case] for case in cases]
-    for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
-        before, step = after[path[:-1]], path[-1]
-        if step == "defend":
-            again = 2 * ATTACKING * path[:-1].count("defend")
-            after[path] = before if transform is None else transform(before, batch.generator(again))
-        elif attack is None:
-            raise ValueError("every case but normal needs an attack; got None")
-        else:
-            told = (transform, batch.generator(ATTACKING)) if step == "attack knowing" else ()
-            after[path] = attack(model, before, batch.labels, *told)
+    with guard(model, batch.labels, transform), _seeded(batch.seed):
+        after: dict[tuple[str, ...], Tensor] = {(): in_order(batch.images)}
+        for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
+            before, step = after[path[:-1]], path[-1]
+            if step == "defend":
+                again = 2 * ATTACKING * path[:-1].count("defend")
+                redrawn = before if transform is None else transform(before.clone(), batch.generator(again))
+                after[path] = settled("the defence", redrawn, before)
+            elif attack is None:
+                raise ValueError("every case but normal needs an attack; got None")
+            else:
+                told = (transform, batch.generator(ATTACKING)) if step == "attack knowing" else ()
+                attacked = attack(model, before.clone(), batch.labels.clone(), *told)
+                after[path] = settled("the attack", attacked, before)
     return after
 
 
@@ -154,7 +187,16 @@ def measure(
     model: nn.Module, batch: Batch, cases: Iterable[str], after: Mapping[tuple[str, ...], Tensor]
 ) -> dict[str, Outcome]:
     """Classify what each case ends with; ``after`` is what ``follow`` returned."""
-    return {case: _outcome(model, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+    with guard(model, batch.labels) as network, _seeded(batch.seed):
+        return {case: _outcome(network, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """PyTorch's global random numbers start at a seed inside, and go on afterwards where they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def answered(model: nn.Module, batch: Batch, images: Tensor, transform: Transform | None, draws: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 Full data lies under one root, in the layout of the datasets' own sites and of torchvision's download folder:
 ``MNIST/raw/*-ubyte``, ``FashionMNIST/raw/*-ubyte`` (idx) and ``cifar-10-batches-bin/*.bin`` (CIFAR-10's binary
-version), each file plain or as ``.gz``. What is missing is downloaded; every content is checked by SHA-256.
+version), each file plain or as ``.gz``, or ``cifar-10-batches-py`` (its Python version, of which no code is run). What
+is missing is downloaded; every content is checked by SHA-256.
 """
 
 import hashlib
@@ -87,7 +88,12 @@ class Split:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, name: str, split: str, source: str = "full") -> "Split":
-        """Build the split of these images (uint8 N×C×H×W) and labels (int64 N), with their digest."""
+        """Build the split of these images (uint8 N×C×H×W) and labels (int64 N), with their digest.
+
+        Raises:
+            ValueError: they are of another type or shape, not on the CPU, none at all, or a label is negative.
+        """
+        check_split(images, labels)
         content = hashlib.sha256("x".join(map(str, images.shape)).encode())
         content.update(images.contiguous().numpy().data)
         content.update(labels.numpy().astype("<i8").data)
@@ -133,8 +139,8 @@ def load(name: str, split: str, root: str | Path | None = None) -> Split:
     data is read from ``root``, else ``$PRLIB_DATA``, else ``~/.cache/prlib``; files that are missing there are
     downloaded. ``cifar10-gray`` is derived from CIFAR-10 by ``to_gray`` and never stored.
 
-    Raises ValueError for an unknown name or split and for a file whose content is not the original (nothing
-    is deleted), and OSError if a missing file cannot be downloaded or written.
+    Raises ValueError for an unknown name or split, for a file whose content is not the original and for a root
+    that is laid out in another way (nothing is deleted), and OSError if a missing file cannot be downloaded or written.
     """
     stored = _stored(name, split)
     if read := DATASETS[name].read:
@@ -154,8 +160,8 @@ def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str,
 
 def to_float(images: Tensor) -> Tensor:
     """Turn uint8 images of any shape into what models take: float32 in [0, 1], each value divided by 255."""
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images must be torch.uint8; got {images.dtype}")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        raise ValueError(f"images must be torch.uint8; got {in_words(images)}")
     return images.to(torch.float32) / 255
 
 
@@ -187,12 +193,29 @@ def check_images(images: Tensor) -> None:
     Values are looked at on the CPU only, since elsewhere every look would wait for all that the device still has to do,
     and nowhere inside ``vouched_for``.
     """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be a float tensor N×C×H×W; got {images.dtype} of shape {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images must be a float tensor N×C×H×W; got {in_words(images)}")
     if images.numel() and images.device.type == "cpu" and values_are_checked():
         low, high = (float(value) for value in images.detach().aminmax())
         if not (low >= 0 and high <= 1):
             raise ValueError(f"images must lie in [0, 1] without NaN; got values from {low:g} to {high:g}")
+
+
+def check_split(images: Tensor, labels: Tensor) -> None:
+    """Raise a ValueError unless images are uint8 N×C×H×W and labels int64 N, on the CPU, N at least 1."""
+    for what, value, dtype, shape in (("images", images, torch.uint8, "N×C×H×W"), ("labels", labels, torch.int64, "N")):
+        right = isinstance(value, Tensor) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
+        if not right or value.device.type != "cpu":
+            raise ValueError(f"{what} must be a {dtype} tensor {shape} on the CPU; got {in_words(value)}")
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(f"there must be one label for each image, and at least one; got {len(labels)}, {len(images)}")
+    if labels.min() < 0:
+        raise ValueError(f"labels must not be negative; got {int(labels.min())}")
+
+
+def in_words(value: object) -> str:
+    """What a value is, for a sentence that refuses it: a tensor's type and shape, or the name of its class."""
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def to_gray(images: Tensor) -> Tensor:
@@ -220,7 +243,7 @@ def _sample(name: str, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     grid = sheet.reshape(sheet.shape[0] // size, size, -1, size, channels)
     images = grid.permute(0, 2, 4, 1, 3).reshape(-1, channels, size, size)
     labels = torch.tensor([int(digit) for digit in entry["labels"]])
-    if Split.of(images, labels, name, split).digest != entry["digest"]:
+    if len(images) != len(labels) or Split.of(images, labels, name, split).digest != entry["digest"]:
         raise ValueError(f"{SAMPLE}/{name}-{split}.png or its labels have changed; the digest is {entry['digest']}")
     yield images, labels
 

@@ -1,5 +1,6 @@
 """Files from the web: from mirrors, with checksum and progress bar, resumed where a connection breaks off."""
 
+import shutil
 import tempfile
 import time
 import warnings
@@ -13,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the progress bar that it imports complains
     import pooch
 
+_PARTIAL = ".partial"
 _DROPPED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 PAUSES = (0, 1, 4)  # seconds before going on after a drop, by how many in a row have brought nothing new
 
@@ -33,28 +35,38 @@ class Archive:
 def fetch(archive: Archive, root: Path, wanted: Iterable[str]) -> None:
     """Download an archive and put those of its files that are wanted under root, each in one step.
 
+    One process at a time may do so. What a stopped download has brought stays in a folder ``.download`` beside the
+    files, and the next one goes on from there.
+
     Raises OSError, before any download, if they cannot be written, and ConnectionError if no URL serves the
     right content.
     """
     folder = (root / archive.gives[0]).parent
+    workplace = folder / ".download"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workplace = tempfile.TemporaryDirectory(prefix=".download-", dir=folder)
-    except OSError as error:
-        raise OSError(f"{root} lacks {', '.join(wanted)} and cannot be written to ({error})") from error
-    with workplace as temporary:
-        file = _from_first_good(archive, temporary)
+        workplace.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        file = _from_first_good(archive, workplace)
         if file.endswith(".tar.gz"):
             pooch.Untar(extract_dir=".")(file, "download", None)
         for path in wanted:
-            next(Path(temporary).rglob(Path(path).name)).replace(root / path)
+            next(workplace.rglob(Path(path).name)).replace(root / path)
+        shutil.rmtree(workplace)
+    except ConnectionError:
+        if not any(workplace.iterdir()):
+            workplace.rmdir()
+        raise
+    except OSError as error:
+        raise OSError(f"{root} lacks {', '.join(wanted)} and cannot be written to ({error})") from error
 
 
-def _from_first_good(archive: Archive, folder: str) -> str:
+def _from_first_good(archive: Archive, folder: Path) -> str:
     """Download an archive into a folder from the first of its URLs that serves the right content."""
     name = archive.urls[0].rpartition("/")[2]
+    again = archive.urls[:1] if (folder / f"{name}{_PARTIAL}").exists() else ()  # if what was there is no beginning
     tried = []
-    for url in archive.urls:
+    for url in (*again, *archive.urls):
         try:
             return pooch.retrieve(url, archive.checksum, name, folder, downloader=_resuming)
         except requests.RequestException as error:
@@ -62,28 +74,42 @@ def _from_first_good(archive: Archive, folder: str) -> str:
             tried.append(f"{url} ({type(error).__name__}{status})")
         except ValueError:
             tried.append(f"{url} (wrong checksum)")
-    raise ConnectionError(f"{name} cannot be downloaded; tried {', '.join(tried)}")
+    raise ConnectionError(f"{name} cannot be downloaded; tried {', '.join(dict.fromkeys(tried))}")
 
 
 def _resuming(url: str, output_file: str, _: object) -> None:
-    """Download as pooch does, but after a dropped connection go on where it broke off."""
-    with Path(output_file).open("wb") as file:
+    """Download as pooch does, but go on where a dropped connection, or a stopped download, broke off."""
+    partial = Path(output_file).with_name(url.rpartition("/")[2] + _PARTIAL)
+    resumable = True
+    with partial.open("ab") as file:
 
         def restart(response: requests.Response, **_: object) -> None:
+            nonlocal resumable
             if response.status_code == 200:  # not 206: the server ignores Range and sends everything again
+                resumable = False
                 file.seek(0)
                 file.truncate()
 
-        furthest = barren = 0
+        furthest, barren = file.tell(), 0
         while True:
             # "identity": content that is itself gzip must not be unpacked on its way
             headers = {"Range": f"bytes={file.tell()}-", "Accept-Encoding": "identity"}
             get = pooch.HTTPDownloader(True, chunk_size=2**16, headers=headers, hooks={"response": restart})
             try:
-                return get(url, file, None)
+                get(url, file, None)
+                break
+            except requests.HTTPError as error:
+                if file.tell() and error.response.status_code == 416:  # there is no more than what is here
+                    break
+                if not file.tell():
+                    partial.unlink()
+                raise
             except _DROPPED:
                 barren = 0 if file.tell() > furthest else barren + 1
                 furthest = max(furthest, file.tell())
                 if barren == len(PAUSES):
+                    if not resumable:
+                        partial.unlink()
                     raise
                 time.sleep(PAUSES[barren])
+    partial.replace(output_file)

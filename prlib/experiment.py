@@ -11,12 +11,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
-from prlib.attacks import Adversary
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, SPLITS, Transform
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
+from prlib.defences import ADVERSARIES, BUILDERS
 from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
@@ -24,24 +23,6 @@ WEIGHTS = 2
 
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
-
-BUILDERS: dict[str, Callable[..., Transform | None]] = {
-    "none": lambda: None,
-    "pr": PixelRedraw.fit,
-    "noise": GaussianNoise,
-    "quantised": lambda **options: Quantised(PixelRedraw.fit(**options)),
-    "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
-}
-"""How each kind of preprocessor is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
-
-:meta hide-value:
-"""
-
-ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
-"""How each kind of adversary, which a network is trained against, is made from its options.
-
-:meta hide-value:
-"""
 
 
 def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

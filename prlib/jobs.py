@@ -4,8 +4,8 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TextIO
@@ -31,7 +31,8 @@ def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]],
             while waiting and len(running) < jobs:
                 name = waiting.pop(0)
                 process = context.Process(target=_named, args=(name, work, tasks[name]))
-                process.start()
+                with _interruptions_ignored():  # a terminal interrupts all; who starts this one ends it
+                    process.start()
                 running[name] = process
             wait([process.sentinel for process in running.values()])
             for name in [name for name, process in running.items() if not process.is_alive()]:
@@ -45,8 +46,17 @@ def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]],
     return {name: statuses[name] for name in tasks}
 
 
+@contextmanager
+def _interruptions_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started inside takes over
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _named(name: str, work: Callable[..., int], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all; who started this one ends it
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that it clears up behind itself
     with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
         try:
             status = work(*arguments)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+CLASSES = 10
+"""Of every dataset in the paper."""
+
 
 class PaperCNN(nn.Sequential):
     """The paper's CNN (Table 1): three convolutions and a dense layer; returns logits N×10.
@@ -34,7 +37,7 @@ class PaperCNN(nn.Sequential):
             nn.Conv2d(128, 128, 5),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(128 * side * side, 10),
+            nn.Linear(128 * side * side, CLASSES),
         )
         generator = torch.Generator().manual_seed(seed)
         for layer in self:

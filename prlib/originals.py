@@ -7,11 +7,16 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from filelock import FileLock
-
+from prlib.cifar import records
 from prlib.download import Archive, fetch
+from prlib.files import locked
 
 _M, _F, _C = "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin"
+_PYTHON = "cifar-10-batches-py"
+_ARCHIVED = {_C: ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")}
+
+LARGEST = 64 << 20
+"""No file's content has more bytes; whatever has is not read to its end."""
 
 
 def _idx(start: str) -> tuple[tuple[str, ...], ...]:
@@ -102,37 +107,60 @@ def root_folder(root: str | Path | None) -> Path:
 
 
 def find(path: str, root: Path) -> Path:
-    """Where a file is, plain or gzipped, or else where it belongs."""
-    plain, gzipped = root / path, root / f"{path}.gz"
-    return gzipped if gzipped.is_file() and not plain.is_file() else plain
+    """Where a file is, plain, gzipped or in CIFAR-10's Python version, or else where it belongs."""
+    plain = root / path
+    python = root / _PYTHON / plain.stem if path.startswith(_C) else plain
+    return next((file for file in (plain, root / f"{path}.gz", python) if file.is_file()), plain)
 
 
 def read_original(name: str, path: str, root: Path) -> bytearray:
     """The decompressed content of a file of ``FILES[name]``, downloaded if it is missing.
 
     Raises:
-        ValueError: it is not the original's; nothing is deleted.
+        ValueError: it is not the original's, or the folder is laid out in another way; nothing is deleted.
         OSError: it cannot be downloaded or written.
     """
     if not find(path, root).is_file():
+        _check_layout(path, root)
         _download(name, root)
     file = find(path, root)
-    content = file.read_bytes()
-    try:
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
-        intact = hashlib.sha256(content).hexdigest() == SHA256[path]
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        intact = False
-    if not intact:
+    content = _content(file)
+    if content is None or hashlib.sha256(content).hexdigest() != SHA256[path]:
         advice = "move it away and the original will be downloaded"
         raise ValueError(f"{file} is not the original, whose content has SHA-256 {SHA256[path]}: {advice}")
-    return bytearray(content)
+    return content
+
+
+def _content(file: Path) -> bytearray | None:
+    """What the file holds, decompressed and as in the binary version; None if it is damaged or far too large."""
+    try:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            return None
+        return records(content) if file.parent.name == _PYTHON else bytearray(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
+        return None
+
+
+def _check_layout(path: str, root: Path) -> None:
+    """Raise a ValueError if a file is not where it belongs but close by, or still packed."""
+    folder, _, name = path.rpartition("/")
+    places = root, root / "raw", root / folder.partition("/")[0]
+    near = [place / file for place in places for file in (name, f"{name}.gz", name.removesuffix(".bin"))]
+    near += [place / file for place in (root, root / folder) for file in _ARCHIVED.get(folder, ())]
+    packed = root.is_file() and root.suffix in (".gz", ".tgz", ".tar", ".zip")
+    if found := next((file for file in near if file.is_file()), packed and root):
+        raise ValueError(
+            f"{root} lacks {path}, but there is {found}: the folder with the data must hold {_M}/, {_F}/ and {_C}/ (or "
+            f"{_PYTHON}/), and these the files themselves, each unpacked or as .gz"
+        )
 
 
 def _download(name: str, root: Path) -> None:
     """Download what is missing of both splits, which may come in the same archive; one process at a time."""
-    lock = f"prlib-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]}.lock"
-    with FileLock(Path(tempfile.gettempdir()) / lock):
+    lock = f"prlib-{os.getuid()}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]}.lock"
+    with locked(Path(tempfile.gettempdir()) / lock, f"downloads into {root}"):
         absent = {path for split in FILES[name] for path in files_of(name, split) if not find(path, root).is_file()}
         for archive in ARCHIVES:
             if wanted := [path for path in archive.gives if path.removesuffix(".gz") in absent]:

@@ -7,15 +7,16 @@ exactly, and redrawing compares pixels with thresholds instead of evaluating per
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prlib.data import check_images
+from prlib.files import intact, save_tensors
 
 RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 """The released code's colour ranges, for every dataset."""
@@ -34,7 +35,8 @@ class PixelRedraw(nn.Module):
         decimals: redrawn values are rounded to this many decimals (2 in the released code); None leaves them.
 
     Raises:
-        ValueError: shapes that do not fit, ranges outside [0, 1] or finer than ``decimals``, an unknown choice.
+        ValueError: shapes that do not fit, numbers that are not finite, ranges outside [0, 1] or finer than
+            ``decimals``, an unknown choice.
     """
 
     weight: Tensor
@@ -61,6 +63,7 @@ class PixelRedraw(nn.Module):
     ) -> None:
         super().__init__()
         ranges = torch.as_tensor(ranges, dtype=torch.float64)
+        weight, bias = torch.as_tensor(weight), torch.as_tensor(bias)
         _check_ranges(ranges, decimals)
         if weight.ndim != 2 or weight.shape != bias.shape or weight.shape[1] != len(ranges):
             raise ValueError(
@@ -76,7 +79,7 @@ class PixelRedraw(nn.Module):
         self.register_buffer("thresholds", None, persistent=False)
         self.register_buffer("colours", None, persistent=False)
         self._find_staircase()
-        self.register_load_state_dict_post_hook(lambda module, _: module._find_staircase())
+        self.register_load_state_dict_post_hook(_loaded)
 
     @classmethod
     def fit(
@@ -101,7 +104,7 @@ class PixelRedraw(nn.Module):
             init: "zeros", or "normal" for weights and biases drawn from normal(0, 1).
             seed: of all the randomness of this fit.
         """
-        low, high = (steps, steps + 1) if isinstance(steps, int) else steps
+        low, high = steps if isinstance(steps, Sequence) else (steps, steps + 1)
         if k < 1 or not 0 <= low < high:
             raise ValueError(
                 f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}"
@@ -123,6 +126,8 @@ class PixelRedraw(nn.Module):
         return cls(weight, bias, bounds, choice, decimals)
 
     def _find_staircase(self) -> None:
+        if not (self.weight.isfinite().all() and self.bias.isfinite().all()):
+            raise ValueError("weight and bias must be finite; got NaN or infinity among them")
         # The arg-max of lines is their upper envelope, whose slopes increase. Between the lines of lower and of higher
         # slope there is one boundary: the first x at which every lower line is beaten by some higher one.
         order = self.weight.argsort(dim=1, stable=True)
@@ -166,16 +171,16 @@ class PixelRedraw(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the models to a safetensors file; ``PixelRedraw.load`` reads it back."""
-        save_file(self.state_dict(), path, {"choice": self.choice, "decimals": str(self.decimals)})
+        save_tensors(self.state_dict(), path, {"choice": self.choice, "decimals": str(self.decimals)})
 
     @classmethod
     def load(cls, path: Path) -> "PixelRedraw":
-        """Read models that ``save`` wrote."""
-        with safe_open(path, "pt") as file:
+        """Read models that ``save`` wrote; a ValueError that names the path if it holds none."""
+        with intact(path, "a file of PR models", "save them again"), safe_open(path, "pt") as file:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in ("weight", "bias", "ranges")}
-        decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
-        return cls(**tensors, choice=meta["choice"], decimals=decimals)
+            decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
+            return cls(**tensors, choice=meta["choice"], decimals=decimals)
 
 
 class GaussianNoise(nn.Module):
@@ -188,9 +193,10 @@ class GaussianNoise(nn.Module):
 
     def __init__(self, std: float = 1.0, truncated: bool = False) -> None:
         super().__init__()
-        if not std > 0:
-            raise ValueError(f"std must be positive; got {std}")
-        self.std, self.truncated = std, truncated
+        if not isinstance(std, Real) or not 0 < std < math.inf:
+            raise ValueError(f"std must be a positive number; got {std!r}")
+        self.std: float = std
+        self.truncated: bool = truncated
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Add noise to images (float N×C×H×W in [0, 1]); raises ValueError for anything else."""
@@ -229,6 +235,10 @@ class RandomInversion(nn.Module):
         """Invert all images (float N×C×H×W in [0, 1]) or none, and redraw them."""
         inverted = torch.rand((), generator=generator, device=images.device) < 0.5
         return self.redraw(torch.where(inverted, 1 - images, images), generator)
+
+
+def _loaded(module: PixelRedraw, _: object) -> None:
+    module._find_staircase()  # a function of the module, unlike a lambda, can be pickled
 
 
 def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -4,17 +4,13 @@ An experiment's way through ``run``: the store is asked for its record (``Store.
 (``_images``); its training is locked (``Store.lock``); the networks come one after the other, trained if they are not
 stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``_judge``: the steps
 of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
-(``_cell``), the cells a record, with its provenance (``_provenance``), and the store writes it (``Store.save``).
+(``_cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
 """
 
-import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -26,8 +22,9 @@ from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, derive, labelled
-from prlib.machine import check_device, device_name, git, one_thread, peak_megabytes, tf32_allowed
-from prlib.record import Cell, Provenance, Record, Seconds, pack, unpack
+from prlib.machine import check_device, one_thread, tf32_allowed
+from prlib.provenance import provenance_of
+from prlib.record import Cell, Record, Seconds, pack, unpack
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import progress_bar, train
@@ -88,7 +85,7 @@ def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
         return stored
     for attack in experiment.attacks:
         attack.kind.check_installed()
-    store.check_writable()
+    store.check_writable(experiment.networks, context.tf32)
     training, testing = _images(experiment, context)
     with context.computing(), store.lock(experiment.training, context.tf32):
         if not anew and (stored := store.current(experiment)):
@@ -108,7 +105,7 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     """
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
-        context.store.check_writable()
+        context.store.check_writable({training for e in todo for training in e.networks}, context.tf32)
     wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
     for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
@@ -208,9 +205,8 @@ def _measure(experiment: Experiment, train_split: Split | None, test_split: Spli
     cells = tuple(_cells(experiment, networks, test_split, surrogate, context, all_batches(test_split)))
     last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
     seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(time.monotonic() - started, 1)}
-    provenance = _provenance(
-        context, seconds, {split.split: split.digest for split in (train_split, test_split) if split}
-    )
+    digests = {split.split: split.digest for split in (train_split, test_split) if split}
+    provenance = provenance_of(context.device, context.tf32, seconds, digests)
     judged = context.store.snapshots(experiment.training, experiment.epochs, context.tf32)
     if "float16" in {Snapshot.read(path).precision for path in judged.values()}:
         provenance["snapshots"] = "float16"
@@ -295,24 +291,3 @@ def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outco
         epsilon=attack[1],
         often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
     )
-
-
-def _provenance(context: Context, seconds: Seconds, digests: dict[str, str]) -> Provenance:
-    bundled = Path(__file__).parents[1] / "COMMIT"  # code that was sent without its repository says what it is
-    status = None if bundled.exists() else git("status", "--porcelain", "--", "prlib", "pyproject.toml")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in ("prlib", "torch", "numpy")}
-    return {
-        "commit": bundled.read_text().strip() if bundled.exists() else git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "versions": versions,
-        "machine": {
-            "device": device_name(context.device),
-            "cores": os.cpu_count(),
-            "system": platform.platform(terse=True),
-        },
-        "tf32": context.tf32,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "peak_megabytes": peak_megabytes(),
-        "digests": digests,
-    }

@@ -1,17 +1,19 @@
-"""Snapshots: networks after so many epochs, in files that say what they are; and files written all at once."""
+"""Snapshots: networks after so many epochs, in files that say what they are."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from prlib.data import DATASETS
 from prlib.fast import FastCNN
+from prlib.files import intact
+
+_intact = partial(intact, what="a snapshot of a network", advice="restore it, or delete it to train anew")
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 """In which numbers snapshots can be written; a training computes, and is interrupted and resumed, in float32.
@@ -38,24 +40,19 @@ class Snapshot:
     @classmethod
     def read(cls, path: Path) -> "Snapshot":
         """Read the header; a file that is not a snapshot raises a ValueError that names it."""
-        try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata()
-        except SafetensorError as error:
-            raise _damaged(path, error) from error
+        with _intact(path), safe_open(path, "pt") as file:
+            meta = file.metadata()
         return cls.of(path, meta)
 
     @classmethod
     def of(cls, path: Path, meta: Mapping[str, str]) -> "Snapshot":
         """What a header's ``metadata`` says; one that is not a snapshot's raises a ValueError that names the path."""
-        try:
+        with _intact(path):
             of = meta.get("training", ""), int(meta.get("epoch", 0))
             found = cls(path, meta["dataset"], meta["source"], float(meta["seconds"]), *of)
             if found.dataset not in DATASETS:
                 raise ValueError(f"dataset {found.dataset!r}")
             return found
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, error) from error
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -66,13 +63,10 @@ class Snapshot:
     @property
     def precision(self) -> str:
         """In which numbers the file holds the network, a key of ``PRECISIONS``."""
-        with safe_open(self.path, "pt") as file:
+        with _intact(self.path), safe_open(self.path, "pt") as file:
             dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118, it is no mapping
-        return next(name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
-
-
-def _damaged(path: Path, why: Exception) -> ValueError:
-    return ValueError(f"{path} is not a snapshot of a network ({why!r}); delete it to train anew")
+            (precision,) = (name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
+        return precision
 
 
 def snapshot_path(directory: Path, epoch: int) -> Path:
@@ -84,25 +78,8 @@ def load_model(path: Path, device: str = "cpu") -> FastCNN:
     """The network of a snapshot, in eval mode; weights that are not finite are refused."""
     dataset = DATASETS[Snapshot.read(path).dataset]
     model = FastCNN(dataset.channels, dataset.size)
-    model.load_state_dict(load_file(path))
+    with _intact(path):
+        model.load_state_dict(load_file(path))
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise ValueError(f"{path} holds weights that are not finite; delete it to train anew")
     return model.to(device).eval()
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    with atomically(path) as partial:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, meta)
-
-
-@contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to that becomes ``path`` only once the block has ended, so that no file is half-written.
-
-    One process at a time may write to ``path``; what a killed one leaves is overwritten by the next.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    partial.replace(path)

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from filelock import FileLock
-
 from prlib.experiment import Experiment, Training, to_json
+from prlib.files import atomically, locked
 from prlib.record import Record, read_record
-from prlib.snapshot import PRECISIONS, Snapshot, atomically, snapshot_path
+from prlib.snapshot import PRECISIONS, Snapshot, snapshot_path
 
 
 class Store:
@@ -94,7 +93,7 @@ class Store:
         """The training's folder, for this process alone while inside."""
         folder = self.weights(training, tf32)
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", is_singleton=True):
+        with locked(folder / ".lock", f"works on {training.name}"):
             yield folder
 
     def gather(self, training: Training, epochs: Iterable[int], tf32: bool = False) -> None:
@@ -104,14 +103,18 @@ class Store:
                 with atomically(target) as partial:
                     shutil.copyfile(source, partial)
 
-    def check_writable(self) -> None:
-        """Raise an OSError unless the folder can be written to."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise OSError(f"the store {self.root} must be a folder that can be written to: {error}") from error
+    def check_writable(self, trainings: Iterable[Training] = (), tf32: bool = False) -> None:
+        """Raise an OSError unless its folders, and those of these trainings as far as they exist, can be written to."""
+        networks = {self.weights(training, tf32) for training in trainings}
+        for folder in (self.root, self.root / "records", self.root / "weights", *sorted(networks)):
+            try:
+                if folder == self.root:
+                    folder.mkdir(parents=True, exist_ok=True)
+                if folder.exists():
+                    with NamedTemporaryFile(dir=folder):
+                        pass
+            except OSError as error:
+                raise OSError(f"the store's {folder} must be a folder that can be written to: {error}") from error
 
 
 def _check(snapshot: Snapshot, training: Training, epoch: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prlib.snapshot import atomically
+from prlib.files import atomically
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """One training loop: resident data, fresh redraws in every step, snapshots at given epochs, resumable to the bit."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +17,9 @@ from tqdm import tqdm
 from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
-from prlib.snapshot import PRECISIONS, Snapshot, load_model, save_tensors, snapshot_path
+from prlib.files import intact, save_tensors
+from prlib.model import CLASSES
+from prlib.snapshot import PRECISIONS, Snapshot, load_model, snapshot_path
 
 CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch a checkpoint is written if the last one is older than this."""
@@ -80,10 +84,13 @@ def train(
 
     Raises:
         OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
+        ValueError: a label is none of the network's classes, a file is damaged, or the loss is no longer finite.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
+    if split.labels.max() >= CLASSES:
+        raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
     run = None
     images = wanted[-1] * len(split)
     # The delay: what is only loaded shows no bar.
@@ -129,7 +136,7 @@ class _Run:
         self.path = checkpoint_path(directory)
         self.saved_at = time.monotonic()
         if self.path.exists():
-            self._restore(load_file(self.path), first)
+            self._restore(first)
 
     def advance(self, epoch: int, bar: tqdm) -> None:
         """Train until ``epoch`` is done, saving a checkpoint there, from time to time before, and if time is up."""
@@ -140,6 +147,10 @@ class _Run:
             started = time.monotonic()
             with vouched_for():
                 loss = float(self.train_one_epoch(bar)) / -(-len(self.images) // self.recipe.batch_size)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the training in {self.path.parent} has diverged: in epoch {self.epoch + 1} its loss is {loss}"
+                )
             self.epoch += 1
             self.seconds += time.monotonic() - started
             bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
@@ -179,23 +190,28 @@ class _Run:
         save_tensors(tensors, self.path)
         self.saved_at = time.monotonic()
 
-    def _restore(self, tensors: dict[str, Tensor], first: int) -> None:
-        if tensors["epoch"] > first:
+    def _restore(self, first: int) -> None:
+        checked = partial(intact, self.path, "a checkpoint of this training", "move it away to train anew")
+        with checked():
+            tensors = load_file(self.path)
+            epoch, seconds, generator = (tensors.pop(name) for name in ("epoch", "seconds", "generator"))
+        if epoch > first:
             return  # an earlier epoch is wanted than the checkpoint holds: train it again, from the start
-        if tensors["generator"].shape != self.generator.get_state().shape:
+        if generator.shape != self.generator.get_state().shape:
             raise ValueError(
                 f"{self.path} was written on another kind of device than {self.device!r}; go on there, or move it away"
             )
-        self.epoch, self.seconds = int(tensors["epoch"]), float(tensors["seconds"])
-        self.generator.set_state(tensors["generator"])
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            group, _, rest = name.partition(".")
-            if group == "adam":
-                index, _, field = rest.partition(".")
-                adam.setdefault(int(index), {})[field] = value
-        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
+        with checked():
+            if not all(value.isfinite().all() for value in tensors.values()):
+                raise ValueError("numbers that are not finite")
+            self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+            adam: dict[int, dict[str, Tensor]] = {}
+            for i, parameter in enumerate(self.model.parameters()):
+                fields = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+                adam[i] = {name: tensors[f"adam.{i}.{name}"].reshape(shape) for name, shape in fields.items()}
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
+            self.epoch, self.seconds = int(epoch), float(seconds)
+            self.generator.set_state(generator)
 
 
 def progress_bar(kind: str, **shown: Any) -> tqdm:

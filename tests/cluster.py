@@ -21,13 +21,15 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from prlib.profiles import Parameters
+from prlib.experiment import Training
+from prlib.profiles import Parameters, default_defence, default_recipe
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "_build" / "cluster"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PATIENCE = 3600.0
-TRAININGS = sorted({e.training.name for e in Parameters(datasets=("fashion-mnist",)).experiments()})[:4]
+TRAININGS = sorted({e.training.name for e in Parameters(datasets=("fashion-mnist",), epochs=(50,)).experiments()})
+FAILING = Training("mnist", "sample", 640, default_defence("noise-0.5", "mnist"), default_recipe("mnist"), 0).name
 CONF = """\
 ClusterName=one
 SlurmctldHost=localhost
@@ -126,12 +128,13 @@ def wait_for(what: str, happens: Callable[[], object], seconds: float = PATIENCE
 
 
 def copy(name: str) -> Path:
-    """A copy of what runs, with a store of its own."""
+    """A copy of what runs, with a store and a profile of its own."""
     folder = FOLDER / name
     for part in ("prlib", "workflow"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")):
         shutil.copy2(path, folder)
+    shutil.copy2(ROOT / "tests" / "cluster.yaml", folder / "prlib" / "profiles" / "sample.yaml")
     (folder / ".venv").symlink_to(ROOT / ".venv")
     return folder
 
@@ -217,13 +220,12 @@ def disturbed_run(folder: Path) -> None:
 
 def failing_run(folder: Path) -> None:
     """A job that cannot work here, for it wants a GPU: what was asked of SLURM, and where its log is."""
-    (name,) = {e.training.name for e in Parameters(datasets=("mnist",)).experiments() if "-noise-0.5-" in e.name}
-    run = start(folder, name, EXECUTOR="slurm", DEVICE="cuda", ACCOUNT="reader", PARTITION="book", HOURS=1)
+    run = start(folder, FAILING, EXECUTOR="slurm", DEVICE="cuda", ACCOUNT="reader", PARTITION="book", HOURS=1)
     assert run.wait(PATIENCE) != 0
     (number, log), *_ = re.findall(r"SLURM job (\d+): FAILED; its log: (\S+)", (folder / "output").read_text())
     assert "device must be one of cpu on this machine; got 'cuda'" in (folder / log).read_text()
     asked = slurm("scontrol", "show", "job", number)
-    for what in (f"JobName={name}", "Account=reader", "Partition=book", "NumCPUs=1 "):
+    for what in (f"JobName={FAILING}", "Account=reader", "Partition=book", "NumCPUs=1 "):
         assert what in asked, (what, asked)
     assert re.search(r"TresPerNode=gres[:/]gpu:1", asked) and re.search(r"TimeLimit=00:[3-5]\d:00", asked), asked
     assert re.search(r"MinMemoryNode=(6049M|6G)", asked), asked

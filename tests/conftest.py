@@ -32,6 +32,13 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: the other cores run other tests
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that look at the executed chapters or the site, which take minutes to make."""
+    for item in items:
+        if {"chapters", "site"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("book")
+
+
 @pytest.fixture(scope="session")
 def together(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A folder of this run that all of its processes share."""

@@ -15,8 +15,8 @@ from filelock import FileLock
 from safetensors.torch import load, save
 
 from prlib import tar
-from prlib.__main__ import main
 from prlib.archive import check_record, merge, pack
+from prlib.command_line import main
 from prlib.experiment import Experiment, Training, to_json
 from prlib.profiles import default_attack, default_defence, default_recipe
 from prlib.run import Context, run, verify

@@ -148,6 +148,16 @@ def test_mim_agrees_with_torchattacks_where_no_gradient_is_zero(cnn):
     assert (torch.isclose(ours, theirs, atol=1e-5).float().mean() > 0.999) and (ours != images[:20]).any()
 
 
+@pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
+def test_fgsm_and_bim_are_torchattacks_to_the_bit_where_the_mean_is_exact(cnn, epsilon):
+    """Its loss is the batch's mean: with 16 images that scales every gradient by a power of two."""
+    model, images, labels = cnn[0], cnn[1][:16], cnn[2][:16]
+    theirs = torchattacks.FGSM(model, eps=epsilon)(images, labels)
+    assert torch.equal(fgsm(model, images, labels, epsilon=epsilon), theirs)
+    theirs = torchattacks.BIM(model, eps=epsilon, alpha=0.02, steps=7)(images, labels)
+    assert torch.equal(bim(model, images, labels, epsilon=epsilon, step_size=0.02, steps=7), theirs)
+
+
 @every_attack
 def test_images_stay_in_the_box(attack):
     images = random_images(6).round()
@@ -274,6 +284,17 @@ def test_batching_does_not_change_a_bit(attack):
     if attack is not ALL["pgd"]:  # whose starts come from one generator
         alone = [attack(model, images[i : i + 1], labels[i : i + 1]) for i in range(7)]
         assert torch.equal(torch.cat(alone), together)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "mim"])
+@pytest.mark.parametrize("margin", [90, 101])
+def test_a_gradient_near_underflow_counts_in_every_batch(name, margin):
+    """The other class has a probability of exp(-101), almost float32's smallest number; a 128th of it would be zero."""
+    model = linear([[0.0], [-1.0]], bias=[margin + 0.5, 0.0])
+    images = torch.full((128, 1, 1, 1), 0.5)
+    labels = torch.zeros(128, dtype=torch.int64)
+    for n in (1, 2, 128):
+        assert (ALL[name](model, images[:n], labels[:n]) < 0.45).all(), n
 
 
 def test_starts_do_not_depend_on_who_batches():

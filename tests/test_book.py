@@ -94,13 +94,13 @@ def test_the_suites_that_chapters_ask_for_are_those_that_profiles_run():
 
 
 def test_a_chapter_shows_what_was_measured_in_its_run(chapters):
-    text = "\n".join(outputs(notebook(chapters, "question1").cells))
-    assert "custom · 130/4 images" not in text  # the paper has no row of one epoch to compare with
     records = list((chapters / "results" / "custom" / "records").glob("*.json"))
-    assert all(f"`{path.stem}`" in text for path in records if "-none-s0-e1-clean" in path.name)
     assert records and all(json.loads(path.read_text())["experiment"]["n_test"] <= 4 for path in records)
-    attacked = "\n".join(outputs(notebook(chapters, "question2").cells))
-    assert "custom · 130/4 images" in attacked
+    for name, shown in (("question1", "-none-s0-e1-clean"), ("question2", "-pr-s0-e1-fgsm-bim-mim")):
+        text = "\n".join(outputs(notebook(chapters, name).cells))
+        assert "on this machine" in text and "custom · 130/4 images · 1 epochs" in text
+        assert all(f"`{path.stem}`" in text for path in records if shown in path.name)
+        assert "published · 60,000/10,000 images" in text  # which stand first
 
 
 def test_the_verdict_page_lists_every_claim(chapters):

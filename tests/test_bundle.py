@@ -60,7 +60,7 @@ def test_unpacked_over_each_other_the_parts_run(datasets, tmp_path):
     python = ".venv/bin/python"
     code = "import prlib, greeting_of_the_bundle, torch; print(prlib.__file__)"
     assert do(python, "-c", code).strip() == str(there / "prlib" / "__init__.py")
-    code = "from prlib.run import Context, _provenance; p = _provenance(Context(None), {}, {}); "
+    code = "from prlib.provenance import provenance_of; p = provenance_of('cpu', False, {}, {}); "
     code += "print(p['commit'], p['dirty'], p['versions']['prlib'])"
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert do(python, "-c", code).split() == [head.strip(), "None", version("prlib")]

@@ -8,12 +8,16 @@ import io
 import itertools
 import json
 import os
+import pickle
+import resource
 import socket
 import struct
 import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
+import zlib
 from dataclasses import FrozenInstanceError
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -23,7 +27,7 @@ import pytest
 import torch
 
 import prlib.originals
-from prlib import data, download
+from prlib import cifar, data, download
 from prlib.download import Archive
 from prlib.sample import make
 
@@ -662,3 +666,183 @@ def test_command_line_explains_itself(monkeypatch, capsys):
         make.main()
     text = capsys.readouterr().out
     assert "--data" in text and "test set" in text
+
+
+# --- layouts, sizes, stopped downloads -----------------------------------------------------------------------
+
+
+def python_batch(content, fortran=False):
+    """A batch of the binary version as the Python version has it: a Python 2 pickle of protocol 2, opcode by opcode."""
+    records = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+    pixels = np.array(records[:, 1:], order="F" if fortran else "C")
+
+    def string(value):  # of Python 2, whose strings are bytes
+        return (b"U" + bytes([len(value)]) if len(value) < 256 else b"T" + struct.pack("<i", len(value))) + value
+
+    integers = [b"J" + struct.pack("<i", value) for value in (*pixels.shape, *records[:, 0])]
+    array = b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + string(b"b") + b"\x87R"
+    dtype = b"cnumpy\ndtype\n" + string(b"u1") + b"K\x00K\x01\x87R" + b"(K\x03" + string(b"|") + b"NNN"
+    dtype += 2 * (b"J" + struct.pack("<i", -1)) + b"K\x00tb"
+    order = b"\x88" if fortran else b"\x89"
+    state = b"(K\x01" + integers[0] + integers[1] + b"\x86" + dtype + order
+    state += string(pixels.tobytes(order="F" if fortran else "C")) + b"tb"
+    labels = b"](" + b"".join(integers[2:]) + b"e"
+    return b"\x80\x02}(" + string(b"data") + array + state + string(b"labels") + labels + b"u."
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+def test_cifar10s_python_version_is_read(tmp_path, originals, no_download, fortran):
+    contents, arrays = originals
+    for path, content in contents.items():
+        if path.startswith("cifar"):
+            file = tmp_path / "cifar-10-batches-py" / Path(path).stem
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(python_batch(content, fortran))
+    assert pickle.loads(file.read_bytes(), encoding="bytes")[b"data"].shape == (10, 3072)  # it is what NumPy reads
+    for split in data.SPLITS:
+        assert data.missing("cifar10", split, tmp_path) == ()
+        loaded = data.load("cifar10", split, tmp_path)
+        np.testing.assert_array_equal(loaded.images, arrays["cifar10", split][0])
+        np.testing.assert_array_equal(loaded.labels, arrays["cifar10", split][1])
+
+
+class Attack:
+    """Its pickle asks for a function of the system's."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["code", "code inside", "cut", "text", "empty", "more", "no labels", "large labels"])
+def test_a_pickle_that_is_no_batch_is_refused_and_runs_nothing(tmp_path, originals, no_download, kind):
+    attack, batch = Attack(tmp_path / "ran"), python_batch(originals[0]["cifar-10-batches-bin/test_batch.bin"])
+    pixels = np.zeros((10, 3072), np.uint8)
+    content = {
+        "code": pickle.dumps(attack),
+        "code inside": pickle.dumps({b"data": pixels, b"labels": attack}, protocol=2),
+        "cut": batch[: len(batch) // 2],
+        "text": b"<html>not found</html>",
+        "empty": b"",
+        "more": pickle.dumps({b"data": pixels, b"labels": [1] * 11}, protocol=2),
+        "no labels": pickle.dumps({b"data": pixels}, protocol=2),
+        "large labels": pickle.dumps({b"data": pixels, b"labels": 10**10}, protocol=2),
+    }[kind]
+    file = tmp_path / "cifar-10-batches-py" / "test_batch"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py/test_batch is not the original.*move it away"):
+        data.load("cifar10", "test", tmp_path)
+    assert not attack.path.exists() and file.read_bytes() == content
+    with pytest.raises(ValueError, match="no batch of CIFAR-10's Python version"):
+        cifar.records(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "file"),
+    [
+        ("mnist", "MNIST", "t10k-images-idx3-ubyte"),
+        ("mnist", "MNIST/raw", "t10k-images-idx3-ubyte.gz"),
+        ("fashion-mnist", "FashionMNIST", "t10k-images-idx3-ubyte.gz"),
+        ("cifar10", "cifar-10-batches-bin", "test_batch.bin"),
+        ("cifar10", "cifar-10-batches-py", "test_batch"),
+    ],
+)
+def test_the_folder_of_one_dataset_is_no_folder_of_all(tmp_path, originals, no_download, name, inside, file):
+    folder = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}.get(name, inside)
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / file).write_bytes(b"")
+    root, before = tmp_path / inside, sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        ValueError, match=f"^{root} lacks .*there is {tmp_path / folder / file}: .*must hold MNIST/raw/"
+    ):
+        data.load(name, "test", root)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("archive", ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"])
+def test_a_packed_archive_is_named_and_what_works(tmp_path, originals, no_download, archive):
+    packed = tmp_path / archive
+    packed.write_bytes(b"")
+    layouts = r"must hold MNIST/raw/, FashionMNIST/raw/ and cifar-10-batches-bin/ \(or cifar-10-batches-py/\)"
+    for root in (tmp_path, packed):
+        with pytest.raises(ValueError, match=f"^{root} lacks .*there is {packed}: .*{layouts}.*unpacked or as .gz"):
+            data.load("cifar10", "test", root)
+
+
+def test_a_file_far_too_large_is_refused_without_being_read(tmp_path, originals, no_download):
+    """A gigabyte of zeros in a megabyte of gzip, and two in a file with a hole: neither may come into memory."""
+    contents, _ = originals
+    lay_out(tmp_path, contents)
+    for path, size in (("MNIST/raw/t10k-images-idx3-ubyte.gz", 2**30), ("cifar-10-batches-bin/test_batch.bin", 2**31)):
+        (tmp_path / path.removesuffix(".gz")).unlink()
+        with (tmp_path / path).open("wb") as file:
+            if path.endswith(".gz"):
+                packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+                for _ in range(size >> 20):
+                    file.write(packer.compress(bytes(2**20)))
+                file.write(packer.flush())
+            else:
+                file.truncate(size)
+    tracemalloc.start()
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(ValueError, match="is not the original"):
+            data.load(name, "test", tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 4 * prlib.originals.LARGEST
+    tracemalloc.stop()
+
+
+def stop_halfway(root, mirrors):
+    """Begin to load, and be interrupted when half of the first file is there."""
+    get = download.pooch.HTTPDownloader.__call__
+
+    def interrupted(*arguments):
+        mirrors.drops = 1
+        with pytest.raises(download._DROPPED):
+            get(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(download.pooch.HTTPDownloader, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.load("mnist", "test", root)
+
+
+def test_a_stopped_download_goes_on_where_it_was_and_leaves_nothing_in_the_end(tmp_path, originals, mirrors):
+    for _ in range(2):
+        stop_halfway(tmp_path, mirrors)
+    assert len(list(tmp_path.rglob("*.partial"))) == 1 and len(list(tmp_path.rglob(".download*"))) == 1
+    mirrors.requests.clear()
+    np.testing.assert_array_equal(data.load("mnist", "test", tmp_path).images, originals[1]["mnist", "test"][0])
+    size = len(mirrors.bodies["/a" + TRAIN_URL])
+    starts = [start for path, start in mirrors.requests if path == "/a" + TRAIN_URL]
+    assert len(starts) == 1 and starts[0] >= size // 2
+    assert files(tmp_path) == MNIST_GZ and not list(tmp_path.rglob(".download"))
+
+
+@pytest.mark.parametrize("left", ["wrong", "longer", "all", "all but the checksum"])
+def test_what_a_stopped_download_left_is_not_trusted(tmp_path, originals, mirrors, left):
+    path = "/a" + TRAIN_URL
+    body = mirrors.bodies[path]
+    folder = tmp_path / "MNIST/raw/.download"
+    folder.mkdir(parents=True)
+    name = path.rpartition("/")[2]
+    content = {"wrong": b"?" * 99, "longer": body + b"?", "all": body, "all but the checksum": body[:-1] + b"?"}[left]
+    (folder / f"{name}.partial").write_bytes(content)
+    (folder / "tmpabc").write_bytes(b"left by a kill")
+    np.testing.assert_array_equal(data.load("mnist", "train", tmp_path).images, originals[1]["mnist", "train"][0])
+    assert {p for p, _ in mirrors.requests if p.endswith(TRAIN_URL)} == {path}, "the first mirror is enough"
+    assert files(tmp_path) == MNIST_GZ
+
+
+def test_a_full_disk_is_named(tmp_path, originals, mirrors):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # a write beyond it fails as on a full disk
+    try:
+        with pytest.raises(OSError, match=f"{tmp_path} lacks MNIST/raw/.* and cannot be written to .*too large"):
+            data.load("mnist", "test", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(data.load("mnist", "test", tmp_path)) == 20 and files(tmp_path) == MNIST_GZ

@@ -15,9 +15,10 @@ from prlib import winograd
 from prlib.attacks import Adversary
 from prlib.data import load
 from prlib.fast import SMALLEST_BATCH, FastCNN
+from prlib.files import save_tensors
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
-from prlib.snapshot import Snapshot, load_model, save_tensors
+from prlib.snapshot import Snapshot, load_model
 from prlib.train import Recipe, train, transformed
 
 

@@ -21,6 +21,7 @@ from prlib.findings.cells import compare, measured
 from prlib.findings.checks import UNBOUNDED, checks, sanity, worst_cases
 from prlib.findings.choices import ablations, reasons
 from prlib.findings.claims import Comparison, decided, disagreements, judge_claim, word
+from prlib.findings.here import beside
 from prlib.findings.pairs import minus
 from prlib.pages.content import Span, code, markdown, plain
 from prlib.pages.tables import Column, Table, formatted
@@ -276,6 +277,12 @@ def one_cell(dataset, trained, tested, epochs, attack, case, accuracy, n, seed=N
     return Record(Experiment(training, (default_defence(tested, dataset),), (epochs,), n, attacks, cases), (only,), {})
 
 
+def of_training(record, **changes):
+    """The record of a training that differs in this."""
+    training = dataclasses.replace(record.experiment.training, **changes)
+    return dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, training=training))
+
+
 def test_checks_find_what_is_suspicious(tables):
     suspicious = one_cell("cifar10", "pr", "pr", 50, "bim", "B", 0.5, 1000)
     assert "larger than" in " ".join(checks([suspicious]).finding)  # 0.05 > 8/256
@@ -523,26 +530,59 @@ def test_answers_that_a_run_cannot_give_are_those_of_the_long_trainings(tables, 
     assert "not testable" in pages.answer(short, "q1").data
 
 
-def test_the_papers_repeated_rows_are_shown_once_and_published_numbers_beside_another_profile(tables, monkeypatch):
-    records, published = made_up_everything(tables), made_up_everything(tables, n=1000)
-    monkeypatch.setattr("prlib.pages.comparisons.committed", lambda profile: {"published": published}[profile])
-    shown = pages.paper_and_ours(published, 6, "mnist", Parameters("published")).frame
+def test_the_papers_repeated_rows_are_shown_once():
+    tables = paper.tables()
+    shown = pages.paper_and_ours(made_up_everything(tables, n=1000), 6, "mnist").frame
     assert list(shown.case).count("normal") == shown.epochs.nunique() == 3 and len(shown) == 3 + 3 * 4 * 3
-    assert "published" not in shown
-    for profile in ("sample", "tenth"):
-        beside = pages.paper_and_ours(records, 6, "mnist", Parameters(profile)).frame
-        assert list(beside.published) == list(shown["ours [95% interval]"]) != list(beside["ours [95% interval]"])
-    assert "published" not in pages.paper_and_ours(records, 6, "mnist", Parameters("tenth"), aside=False).frame
+    assert "on this machine" not in shown
+
+
+def test_a_runs_numbers_stand_beside_the_published_ones_of_the_same_network_and_are_marked():
+    """With 1,000 images published and 100 judged again, 0.80 and 0.75 agree, and 0.80 and 0.5 do not."""
+    published = [one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.8, 1000)]
+    for again, n_train, mark in ((0.75, 60_000, " ✓"), (0.5, 60_000, " ✗"), (0.75, 640, "")):
+        run_here = [of_training(one_cell("mnist", "pr", "pr", 50, "mim", "A", again, 100), n_train=n_train)]
+        here = pages.Here(Parameters("sample"), run_here)
+        beside = pages.paper_and_ours(published, 6, "mnist", here, epochs=[50])
+        (row,) = beside.text().to_dict("records")
+        assert row["ours [95% interval]"].startswith("0.8000") and row["on this machine"].startswith(f"{again:.4f} [")
+        assert row["on this machine"].partition("]")[2] == mark
+        assert "profile `sample`, just now" in beside.caption
+        (alone,) = pages.just_now(published, here).text().to_dict("records")
+        assert alone["on this machine"].partition("]")[2] == mark
+        assert alone["published"] == ("0.8000" if mark else "–")
+    assert pages.just_now(published, pages.Here(Parameters("published"), [])) is None
+
+
+def test_only_the_seeds_that_a_run_has_are_compared_with_it():
+    cell = ("mnist", "pr", "pr", 50, "mim", "A")
+    published = [of_training(one_cell(*cell, a, 1000), seed=seed) for seed, a in enumerate((0.8, 0.2, 0.2))]
+    again = beside(measured(published), measured([one_cell(*cell, 0.8, 100)]))
+    assert again.published.iloc[0].value == 0.8 and list(again.reproduces) == [True]
+
+
+def test_what_was_reproduced_is_counted():
+    ours = [one_cell("mnist", "pr", "pr", 50, "mim", case, 0.8, 1000) for case in "AB"]
+    run_here = [
+        dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, embedded=True))
+        for record in (
+            one_cell("mnist", "pr", "pr", 50, "", "", 0.9, 100),
+            one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.8, 100),  # the paper's is 0.9390
+            one_cell("mnist", "pr", "pr", 50, "mim", "B", 0.1, 100),  # 0.5711
+        )
+    ]
+    text = pages.reproduced(ours, pages.Here(Parameters("sample"), run_here)).data
+    assert "judged 1 published networks on 100 test images" in text and "1 of 2 with those published here" in text
+    assert pages.reproduced(ours, pages.Here(Parameters("published"), [])).data == ""
 
 
 def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same_epochs(monkeypatch):
     own = [one_cell("mnist", "pr", "pr", epochs, "", "", 0.9, 1000) for epochs in (50, 1000)]
     half = [one_cell("mnist", "pr-100", "pr-100", 50, "", "", 0.8, 1000)]
     monkeypatch.setattr("prlib.pages.records.committed", lambda profile, suites: {"tenth": own + half}[profile])
-    for records, profile in ((own, "tenth"), (own + half, "published")):
-        cells, whose = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"], Parameters("published"))
+    for records in (own, own + half):
+        cells = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"])
         assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
-        assert whose.profile == profile
 
 
 def test_effects_count_what_is_beyond_chance():
@@ -570,10 +610,8 @@ def test_numbers_that_a_custom_run_has_not_changed_keep_their_badge():
         for attack in (("cw", None), ("fgsm", 0.1))
     )
     cells = [SimpleNamespace(n_train=60_000, n_test=1000, epochs=50, record=e.name) for e in (kept, changed)]
-    badges = [markdown(pages.badge(custom, cell)) for cell in cells]
+    badges = [markdown(pages.badge(cell)) for cell in cells]
     assert [badge.partition(" ")[0] for badge in badges] == ["[published", "[custom"]
-    for others in ({"recompute": True}, {"seeds": [0, 1]}):  # measured again, or the mean of several
-        assert markdown(pages.badge(dataclasses.replace(custom, **others), cells[0])).startswith("[custom")
 
 
 def test_sentences_whose_numbers_were_not_measured_are_not_told_nor_what_rests_on_them():
@@ -633,3 +671,66 @@ def test_the_evidence_of_a_check_is_linked_to_its_records():
     assert f"accuracy [0.300](record:{name}) at ε = 1" in pages.sanity_evidence(records)._repr_markdown_()
     counts = pages.sanity_counts(records).frame
     assert list(counts["how often"]) == [1]
+
+
+def test_a_conclusion_is_told_only_where_the_records_bear_it_out():
+    records = [one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.9, 1000, seed=1)]
+    records.append(one_cell("mnist", "pr", "pr", 50, "cw", "A", 0.8, 1000, seed=2))
+    records.append(one_cell("mnist", "pr", "pr", 50, "bim", "A", 0.902, 1000, seed=3))
+    where = {name: {"attack": name} for name in ("mim", "cw", "bim", "fgsm")}
+
+    def told(*guards):
+        return pages.tell(records, "It keeps {mim}.", *guards, **where).data != ""
+
+    assert told(pages.above("mim", "cw"), pages.below("cw", "mim", 0.05), pages.above("mim", 0.85))
+    assert told(pages.level("mim", "bim"), pages.same("mim", "bim", 0.05))
+    for wrong in (
+        pages.below("mim", "cw"),
+        pages.above("mim", "cw", 0.2),
+        pages.above("bim", "mim"),  # by less than chance
+        pages.above("mim", 0.9),  # the interval holds it
+        pages.level("mim", "cw"),
+        pages.same("mim", "bim", 0.001),
+        pages.above("mim", "fgsm"),  # which was not measured
+    ):
+        assert not told(wrong), wrong
+
+
+def test_what_falls_more_is_judged_by_both_changes():
+    accuracies = {("pr", 50): 0.9, ("pr", 500): 0.8, ("noise", 50): 0.7, ("noise", 500): 0.69}
+    records = [one_cell("mnist", name, name, epochs, "", "", a, 1000) for (name, epochs), a in accuracies.items()]
+    where = {
+        f"{name}_{epochs}": {"defence": name, "epochs": epochs, "phase": "both", "attack": ""}
+        for name, epochs in accuracies
+    }
+    more = pages.falls_more("pr_50", "pr_500", "noise_50", "noise_500")
+    less = pages.falls_more("noise_50", "noise_500", "pr_50", "pr_500")
+    assert pages.tell(records, "So it is.", more, **where).data and not pages.tell(records, "No.", less, **where).data
+
+
+def test_numbers_in_a_sentence_are_of_the_same_images():
+    """Of 10,000 the first 5,000 are right; of the first 100 of each class, which 1,000 others met, other shares are."""
+    many, few = (
+        one_cell("mnist", "pr", "pr", 50, a, "A", share, n) for a, share, n in (("mim", 0.5, 10_000), ("cw", 0.2, 1000))
+    )
+    told = pages.tell([many, few], "{mim} and {cw} of {mim_images}.", mim={"attack": "mim"}, cw={"attack": "cw"}).data
+    alone = pages.tell([many], "{mim} of {mim_images}.", mim={"attack": "mim"}).data
+    strip = re.compile(r"\[(\S+)\]\(\S+?\)")
+    assert strip.sub(r"\1", told) == "100.0% and 20.0% of 1,000." and strip.sub(r"\1", alone) == "50.0% of 10,000."
+
+
+def test_a_reading_that_needs_another_training_explains_nothing_with_one_seed():
+    where = {"table": 5, "dataset": "mnist", "epochs": 50, "phase": "train"}
+    theirs = float(
+        paper.tables().query("table == 5 and dataset == 'mnist' and epochs == 50 and phase == 'train'").accuracy.iloc[0]
+    )
+    ours = one_cell("mnist", "noise", "none", 50, "", "", theirs - 0.06, 10_000, seed=1)
+    other = one_cell("mnist", "noise-0.5", "none", 50, "", "", theirs, 10_000, seed=2)
+
+    def explained(*records):
+        cells = measured(records)
+        return set(reasons(cells, ablations(cells), **where).explains)
+
+    assert explained(ours, other) == {"not explained"}
+    several = [*seeds_of(ours, [theirs - 0.06, theirs - 0.061]), *seeds_of(other, [theirs, theirs - 0.001])]
+    assert explained(*several) == {"yes"}

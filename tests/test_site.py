@@ -243,6 +243,23 @@ def test_front_page_search_and_theme_switch(tab: Page, problems: list[str], addr
     assert problems == []
 
 
+def test_one_switch_shows_all_code_of_a_page_and_of_the_next(tab: Page, problems: list[str]) -> None:
+    tab.goto("book/question1.html")
+    code, switch = tab.locator("div.cell.tag_hide-input > details .highlight"), tab.locator(".btn-code-switch")
+    assert (total := code.count()) > 5
+    assert not any(code.nth(i).is_visible() for i in range(total))
+    assert not tab.get_by_text("source", exact=False).locator("visible=true").filter(has_text="Show").count()
+    switch.click()
+    assert all(code.nth(i).is_visible() for i in range(total))
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    tab.goto("book/question2.html")
+    assert code.first.is_visible()
+    switch.click()
+    assert not code.first.is_visible()
+    tab.goto("book/glossary.html")
+    assert switch.count() == 0 and problems == []
+
+
 def test_what_papermill_sets_is_not_on_the_page(chapters: Path, site: Path) -> None:
     for path in chapters.glob("*.ipynb"):
         assert '"injected-parameters"' in path.read_text()

@@ -13,7 +13,7 @@ import torch
 from conftest import CHAPTERS, ROOT
 from safetensors.torch import load_file
 
-from prlib.__main__ import main
+from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
 from prlib.experiment import Experiment, Training

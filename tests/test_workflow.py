@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from prlib.__main__ import main
+from prlib.command_line import main
 from prlib.estimate import megabytes_held, plan
 from prlib.profiles import COMMITTED, Parameters, repository_results
 from prlib.scale import makespan, seconds_by_job

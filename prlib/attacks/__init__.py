@@ -11,7 +11,8 @@ in the batch. ``prlib.attacks.registry`` says of each attack what it wants, and 
 
 The model is attacked in eval mode and left as found: its parameters, their ``grad`` and ``requires_grad``, the mode
 of every module. ``batch_size`` bounds how many images the network sees at a time. Bad arguments raise a ValueError
-before anything is computed.
+before anything is computed, and so do logits that are not N×K or not finite (``prlib.guard``). An entry of a gradient
+that is infinite is followed by its sign, and NaN not at all.
 """
 
 from prlib.attacks.adversary import Adversary

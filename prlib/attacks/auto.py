@@ -3,20 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import (
-    BehindDefence,
-    by_batch,
-    check_arguments,
-    torchattacks,
-)
+from prlib.attacks.base import BehindDefence, by_batch, check_parameters, torchattacks
 from prlib.attacks.choice import strongest
 from prlib.attacks.pgd import straight_through
 from prlib.data import Transform
+from prlib.guard import guarded
 
 LOSSES = ("ce", "dlr")
-"""What APGD climbs one after the other, the cross-entropy and the difference-of-logits ratio."""
+"""What APGD climbs one after the other, the cross-entropy and the difference-of-logits ratio, which needs 3 classes."""
 
 
+@guarded
 def auto(
     model: nn.Module,
     images: Tensor,
@@ -35,13 +32,15 @@ def auto(
     option for random models judges steps by a single draw; its AutoAttack takes 10 of them, and stops at the first draw
     that is classified wrongly.)
     """
-    check_arguments(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
+    check_parameters(epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
     seed = int(torch.randint(2**31, (), generator=generator))
-    defended = BehindDefence(model, None if defence is None else straight_through(defence), generator, draws)
+    defended = BehindDefence(model, images, None if defence is None else straight_through(defence), generator, draws)
     found = []
+    with torch.no_grad():
+        losses = LOSSES if model(images[:1]).shape[1] > 2 else LOSSES[:1]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for loss in LOSSES:
+        for loss in losses:
             apgd = torchattacks().APGD(defended, eps=epsilon, steps=steps, eot_iter=1, loss=loss)
             parts = by_batch(apgd.attack_single_run, model, images, labels, batch_size)
             found.append(torch.cat([part[0] for part in parts]))

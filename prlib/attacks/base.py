@@ -1,10 +1,10 @@
-"""What the attacks share: checked arguments, frozen networks, batches, losses and the ε-ball."""
+"""What the attacks share: checked parameters, batches, losses, steps and the ε-ball."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.data import Transform, check_images, values_are_checked
+from prlib.data import Transform
+from prlib.guard import alike, copied
 
 T = TypeVar("T")
+
+LARGEST = 1e15
+"""The largest number that an attack computes with: its square times a gradient's still is a float32."""
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross-entropy": partial(cross_entropy, reduction="none"),
@@ -41,9 +45,28 @@ def loss_gradient(
     return torch.autograd.grad(losses.sum() / draws, images)[0]
 
 
+def climb(
+    start: Tensor,
+    clean: Tensor,
+    gradient: Callable[[Tensor], Tensor],
+    direction: Callable[[Tensor], Tensor],
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+) -> Tensor:
+    """Steps of ``step_size`` along what ``direction`` makes of the gradient, each clipped to ``clean``'s ε-ball."""
+    adversarial = start
+    for _ in range(steps):
+        adversarial = project(adversarial + step_size * direction(gradient(adversarial)), clean, epsilon)
+    return adversarial
+
+
 def defended(model: nn.Module, preprocess: Transform | None, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """The model behind a preprocessor: images N×C×H×W to logits N×K; every call draws afresh."""
-    return model if preprocess is None else lambda images: model(preprocess(images, generator))
+    """The model behind a preprocessor, which gets copies: images N×C×H×W to logits N×K; every call draws afresh."""
+    if preprocess is None:
+        return model
+    return lambda images: model(alike("the defence", preprocess(copied(images), generator), images))
 
 
 def by_batch(
@@ -56,29 +79,12 @@ def by_batch(
 ) -> list[T]:
     """``attack(batch, labels)`` of every batch; labels not given are predicted from ``forward``'s logits."""
     results, forward = [], forward or model
-    with frozen_model(model):
-        for i in range(0, len(images), batch_size):
-            batch = images[i : i + batch_size].detach()
-            with torch.no_grad():
-                targets = forward(batch).argmax(1) if labels is None else labels[i : i + batch_size]
-            results.append(attack(batch, targets))
+    for i in range(0, len(images), batch_size):
+        batch = images[i : i + batch_size]
+        with torch.no_grad():
+            targets = forward(batch).argmax(1) if labels is None else labels[i : i + batch_size]
+        results.append(attack(batch, targets))
     return results
-
-
-@contextmanager
-def frozen_model(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for parameters inside; afterwards every module and parameter is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval().requires_grad_(False)
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -92,19 +98,22 @@ def project(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:
 
 
 def divide(values: Tensor, size: Tensor) -> Tensor:
-    """``values / size``, or the values as they are where the size is zero."""
-    return values / torch.where(size > 0, size, 1)
+    """``values / size``, or the values as they are where the size is zero, or too large for a number."""
+    return values / torch.where((size > 0) & size.isfinite(), size, 1)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 Rule = tuple[str, Callable[[Any], bool]]
 _FROM_0_TO_1: Rule = "a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1
-_NOT_NEGATIVE: Rule = "a number, not negative", lambda value: _is_number(value) and 0 <= value < math.inf
-_POSITIVE: Rule = "a positive number", lambda value: _is_number(value) and 0 < value < math.inf
-_COUNT: Rule = "a positive integer", lambda value: _is_number(value) and isinstance(value, int) and value > 0
+_NOT_NEGATIVE: Rule = f"a number from 0 to {LARGEST:g}", lambda value: _is_number(value) and 0 <= value <= LARGEST
+_POSITIVE: Rule = f"a positive number up to {LARGEST:g}", lambda value: _is_number(value) and 0 < value <= LARGEST
+_COUNT: Rule = (
+    f"a positive integer up to {LARGEST:g}",
+    lambda value: _is_number(value) and isinstance(value, Integral) and 0 < int(value) <= LARGEST,
+)
 
 ALLOWED: dict[str, Rule] = {
     "epsilon": _FROM_0_TO_1,
@@ -133,19 +142,6 @@ def check_parameters(**parameters: Any) -> None:
             raise ValueError(f"{name} must be {allowed}; got {value!r}")
 
 
-def check_arguments(images: Tensor, labels: Tensor | None, **parameters: Any) -> None:
-    """Raise a ValueError that names the first argument that is not allowed; ``check_parameters``, images, labels."""
-    check_parameters(**parameters)
-    check_images(images)
-    if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
-        raise ValueError(
-            f"labels must be int64, one for each of the {len(images)} images; "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
-        )
-    if not len(images) or (labels is not None and values_are_checked() and labels.min() < 0):
-        raise ValueError("there must be at least one image, and labels must not be negative")
-
-
 def torchattacks() -> ModuleType:
     """The library that some attacks are taken from, imported only when one of them is used.
 
@@ -158,20 +154,23 @@ def torchattacks() -> ModuleType:
         return import_module("torchattacks")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"FGSM, BIM, Square and AutoAttack need torchattacks ({error}); "
+            f"Square and AutoAttack need torchattacks ({error}); "
             "install it with: pip install --no-deps torchattacks==3.5.1",
             name=error.name,
         ) from error
 
 
 class BehindDefence(nn.Module):
-    """A model behind its defence, as torchattacks wants it: mean logits over draws."""
+    """A model behind its defence, as torchattacks wants it: mean logits over draws; it says the images' device."""
 
-    def __init__(self, model: nn.Module, defence: Transform | None, generator: torch.Generator, draws: int = 1) -> None:
+    def __init__(
+        self, model: nn.Module, images: Tensor, defence: Transform | None, generator: torch.Generator, draws: int = 1
+    ) -> None:
         super().__init__()
-        self.model = model  # for its parameters, which tell torchattacks the device
+        self.device = nn.Parameter(images.new_empty(0), requires_grad=False)  # what torchattacks looks for
         self.defended = defended(model, defence, generator)
         self.draws = 1 if defence is None else draws
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of images N×C×H×W: the mean over draws."""

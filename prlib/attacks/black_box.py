@@ -3,15 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import (
-    BehindDefence,
-    by_batch,
-    check_arguments,
-    torchattacks,
-)
+from prlib.attacks.base import BehindDefence, by_batch, check_parameters, torchattacks
 from prlib.data import Transform
+from prlib.guard import guarded
 
 
+@guarded
 def square(
     model: nn.Module,
     images: Tensor,
@@ -24,9 +21,9 @@ def square(
     draws: int = 5,
 ) -> Tensor:
     """torchattacks' Square attack (Andriushchenko et al., 2020), which sees no gradient but mean logits over draws."""
-    check_arguments(images, labels, epsilon=epsilon, queries=queries, draws=draws)
+    check_parameters(epsilon=epsilon, queries=queries, draws=draws)
     seed = int(torch.randint(2**31, (), generator=generator))
-    defended = BehindDefence(model, defence, generator, draws)
+    defended = BehindDefence(model, images, defence, generator, draws)
     attack = torchattacks().Square(defended, eps=epsilon, n_queries=queries, seed=seed)
     with torch.random.fork_rng():  # torchattacks draws from the global generator
         return torch.cat(by_batch(attack, model, images, labels, len(images)))

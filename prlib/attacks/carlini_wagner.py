@@ -5,14 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import (
-    by_batch,
-    check_arguments,
-    check_parameters,
-    frozen_model,
-    margin,
-    per_image,
-)
+from prlib.attacks.base import LARGEST, by_batch, check_parameters, margin, per_image
+from prlib.guard import guarded
 
 WINDOW = 62
 """About how many steps of Adam are summed up before an image's loss is compared with what it was.
@@ -21,6 +15,7 @@ A sixteenth of the paper's 1,000 steps: 16 windows of 62 (the 8 steps left over 
 """
 
 
+@guarded
 def cw_l2(
     model: nn.Module,
     images: Tensor,
@@ -49,7 +44,7 @@ def cw_l2(
         The closest successful images, N×C×H×W, and whether there is one, bool N. Where there is none the image is
         the original. An original that is misclassified by more than ``confidence`` is a success as it is.
     """
-    check_arguments(images, labels, confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
+    check_parameters(confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
     check_parameters(binary_search_steps=binary_search_steps, max_steps=max_steps, batch_size=batch_size)
 
     @torch.no_grad()
@@ -66,16 +61,16 @@ def cw_l2(
             best = torch.where(per_image(length < distance), found, best)
             distance = distance.minimum(length)
             low, high = torch.where(held, low, const), torch.where(held, const, high)
-            const = torch.where(high.isinf(), const * 10, (low + high) / 2)
+            const = torch.where(high.isinf(), (const * 10).clamp_max(LARGEST), (low + high) / 2)
         return best, distance.isfinite()
 
     targets, success = map(torch.cat, zip(*by_batch(look, model, images, labels, batch_size), strict=True))
-    best, rest = images.detach().clone(), (~success).nonzero().squeeze(1)
-    with frozen_model(model):
-        best[rest], success[rest] = search(best[rest], targets[rest])
+    best, rest = images.clone(), (~success).nonzero().squeeze(1)
+    best[rest], success[rest] = search(best[rest], targets[rest])
     return best, success
 
 
+@guarded
 def cw_released(
     model: nn.Module,
     images: Tensor,
@@ -93,7 +88,7 @@ def cw_released(
     is looked at, and if it is more than 0.9999 of what it was, the batch ends. So a result depends on the images beside
     it. Where nothing was found the image is the original.
     """
-    check_arguments(images, labels, confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
+    check_parameters(confidence=confidence, initial_const=initial_const, learning_rate=learning_rate)
     check_parameters(max_steps=max_steps, batch_size=batch_size)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:

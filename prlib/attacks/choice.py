@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import (
-    by_batch,
-    check_arguments,
-    defended,
-)
+from prlib.attacks.base import by_batch, check_parameters, defended
 from prlib.data import Transform
+from prlib.guard import guarded
 
 
+@guarded
 def robust_probability(
     model: nn.Module,
     images: Tensor,
@@ -28,7 +26,7 @@ def robust_probability(
     Success on one draw says little against a random defence, and less on a draw the attack has seen: the defence's
     accuracy is the mean of this over the images. ``generator`` and ``preprocess`` are as for ``pgd``.
     """
-    check_arguments(images, labels, draws=draws, batch_size=batch_size)
+    check_parameters(draws=draws, batch_size=batch_size)
     network = defended(model, preprocess, generator)
 
     @torch.no_grad()

@@ -6,15 +6,16 @@ from torch import Tensor, nn
 from prlib.attacks.base import (
     LOSSES,
     by_batch,
-    check_arguments,
     check_parameters,
     per_image,
 )
 from prlib.attacks.staircase import Staircase, redraw_behind
 from prlib.data import Transform
+from prlib.guard import guarded
 from prlib.redraw import Quantised
 
 
+@guarded
 def crossing(
     model: nn.Module,
     images: Tensor,
@@ -38,8 +39,7 @@ def crossing(
     Raises:
         ValueError: the defence is neither a redraw nor a quantised one, or its pixels depend.
     """
-    check_arguments(images, labels, epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size)
-    check_parameters(loss=loss)
+    check_parameters(epsilon=epsilon, steps=steps, draws=draws, batch_size=batch_size, loss=loss)
     stairs = Staircase.of(redraw_behind(defence))
     assert defence is not None  # or redraw_behind would have raised
     draws = 1 if isinstance(defence, Quantised) else draws  # all would be alike

@@ -1,6 +1,7 @@
 """PGD, and what random defences call for: expectation over draws (EOT) and a stand-in gradient (BPDA)."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 
 from prlib.attacks.base import (
     by_batch,
-    check_arguments,
     check_parameters,
+    climb,
     defended,
     loss_gradient,
     margin,
@@ -18,8 +19,10 @@ from prlib.attacks.base import (
 )
 from prlib.attacks.staircase import redraw_behind, soft_mean
 from prlib.data import Transform
+from prlib.guard import alike, guarded
 
 
+@guarded
 def pgd(
     model: nn.Module,
     images: Tensor,
@@ -48,22 +51,22 @@ def pgd(
         loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
             does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
     """
-    check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+    check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
     check_parameters(restarts=restarts, draws=draws, loss=loss)
     network = defended(model, preprocess, generator)
+    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "steps": steps}
 
     def mean_logits(inputs: Tensor) -> Tensor:
-        return network(inputs.repeat(draws, 1, 1, 1)).view(draws, len(inputs), -1).mean(0)
+        return network(inputs.repeat(draws, 1, 1, 1)).unflatten(0, (draws, len(inputs))).mean(0)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
         best, smallest = clean, clean.new_full((len(clean),), math.inf)
+        gradient = partial(loss_gradient, network, labels=targets, draws=draws, loss=loss)
         shape = (len(clean), restarts, *clean.shape[1:])  # an image's numbers come together, whatever the batch
         uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=clean.dtype)
         for start in uniform.to(clean.device).unbind(1):
             adversarial = project(clean + epsilon * (2 * start - 1), clean, epsilon)
-            for _ in range(steps):
-                gradient = loss_gradient(network, adversarial, targets, draws, loss)
-                adversarial = project(adversarial + step_size * gradient.sign(), clean, epsilon)
+            adversarial = climb(adversarial, clean, gradient, torch.sign, **ball)
             with torch.no_grad():
                 left = margin(mean_logits(adversarial), targets)
             best = torch.where(per_image(left < smallest), adversarial, best)
@@ -82,7 +85,7 @@ def straight_through(preprocess: Transform) -> Transform:
 
     def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
-            processed = preprocess(images, generator)
+            processed = alike("the defence", preprocess(images.clone(), generator), images)
         return processed + (images - images.detach())  # plus exactly zero
 
     return wrapped

@@ -87,8 +87,8 @@ def _each_step(steps: int, draws: int = 1, restarts: int = 1, **_: Any) -> Cost:
 _DEFENCE = frozenset({"defence", "generator"})
 
 KINDS: dict[str, Kind] = {
-    "fgsm": Kind("FGSM", fgsm, lambda **_: Cost(1), from_torchattacks=True),
-    "bim": Kind("BIM", bim, _each_step, from_torchattacks=True),
+    "fgsm": Kind("FGSM", fgsm, lambda **_: Cost(1)),
+    "bim": Kind("BIM", bim, _each_step),
     "mim": Kind("MIM", mim, _each_step),
     "cw_l2": Kind(
         "CW",

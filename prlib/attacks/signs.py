@@ -1,28 +1,29 @@
 """FGSM, BIM and MIM: steps along the sign of a gradient (paper, Eqs. 2 to 5)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import (
-    by_batch,
-    check_arguments,
-    check_parameters,
-    divide,
-    loss_gradient,
-    project,
-    torchattacks,
-)
+from prlib.attacks.base import by_batch, check_parameters, climb, divide, loss_gradient
+from prlib.guard import guarded
 
 
+@guarded
 def fgsm(
     model: nn.Module, images: Tensor, labels: Tensor | None = None, *, epsilon: float, batch_size: int = 128
 ) -> Tensor:
     """Fast gradient sign method: one step of ``epsilon`` (paper, Eq. 2; Goodfellow et al., 2014)."""
-    check_arguments(images, labels, epsilon=epsilon, batch_size=batch_size)
-    attack = torchattacks().FGSM(model, eps=epsilon)
+    check_parameters(epsilon=epsilon, batch_size=batch_size)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        gradient = partial(loss_gradient, model, labels=targets)
+        return climb(clean, clean, gradient, torch.sign, epsilon=epsilon, step_size=epsilon, steps=1)
+
     return torch.cat(by_batch(attack, model, images, labels, batch_size))
 
 
+@guarded
 def bim(
     model: nn.Module,
     images: Tensor,
@@ -37,11 +38,16 @@ def bim(
 
     The paper gives no step size; the defaults are the released code's (CleverHans'), larger than ε = 8/256.
     """
-    check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
-    attack = torchattacks().BIM(model, eps=epsilon, alpha=step_size, steps=steps)
+    check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
+
+    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+        gradient = partial(loss_gradient, model, labels=targets)
+        return climb(clean, clean, gradient, torch.sign, epsilon=epsilon, step_size=step_size, steps=steps)
+
     return torch.cat(by_batch(attack, model, images, labels, batch_size))
 
 
+@guarded
 def mim(
     model: nn.Module,
     images: Tensor,
@@ -63,17 +69,18 @@ def mim(
         norm: "sign" steps along the momentum's sign (the released code); "l2" along the momentum divided by its
             L2 norm (Eq. 4 to the letter), ``step_size`` being the step's length.
     """
-    check_arguments(images, labels, epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
-    check_parameters(decay=decay, norm=norm)
+    check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size, decay=decay, norm=norm)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
-        adversarial, momentum = clean, torch.zeros_like(clean)
-        for _ in range(steps):
-            gradient = loss_gradient(model, adversarial, targets)
+        momentum = torch.zeros_like(clean)
+
+        def direction(gradient: Tensor) -> Tensor:
+            nonlocal momentum
             momentum = decay * momentum + divide(gradient, gradient.abs().mean((1, 2, 3), keepdim=True))
             length = momentum.square().sum((1, 2, 3), keepdim=True).sqrt()
-            direction = momentum.sign() if norm == "sign" else divide(momentum, length)
-            adversarial = project(adversarial + step_size * direction, clean, epsilon)
-        return adversarial
+            return momentum.sign() if norm == "sign" else divide(momentum, length)
+
+        gradient = partial(loss_gradient, model, labels=targets)
+        return climb(clean, clean, gradient, direction, epsilon=epsilon, step_size=step_size, steps=steps)
 
     return torch.cat(by_batch(attack, model, images, labels, batch_size))

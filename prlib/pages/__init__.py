@@ -19,15 +19,15 @@ from prlib.pages.comparisons import (
     glance,
     long_training,
     noise_distances,
-    other_epsilon,
     paper_and_ours,
     training_accuracy,
 )
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
+from prlib.pages.here import Here, just_now, reproduced
 from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
-from prlib.pages.records import committed, obtain, start, variants
+from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
 from prlib.pages.robustness import (
     convergence,
     exposure_of_many,
@@ -42,7 +42,10 @@ __all__ = [
     "ATTACKS",
     "ATTACK_TITLES",
     "NOISE_LABELS",
+    "PUBLISHED",
+    "REFERENCE",
     "VARIANT_TITLES",
+    "Here",
     "Table",
     "ablated",
     "above",
@@ -69,6 +72,7 @@ __all__ = [
     "first_and_rest",
     "glance",
     "guarantees",
+    "just_now",
     "labels_given",
     "level",
     "long_training",
@@ -77,10 +81,10 @@ __all__ = [
     "noise_distances",
     "note",
     "obtain",
-    "other_epsilon",
     "paper_and_ours",
     "provenance",
     "recipe_table",
+    "reproduced",
     "rerun_command",
     "rivals",
     "same",

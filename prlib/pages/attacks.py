@@ -10,7 +10,7 @@ from prlib.findings.cells import PAPER_EPOCHS
 from prlib.findings.variants import after_longer_training, against_default, either_label
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
 from prlib.pages.tables import Column, P, Table, badge, formatted, frame, signed, with_minus
-from prlib.profiles import Parameters, default_attack
+from prlib.profiles import default_attack
 from prlib.statistics import ALPHA
 
 VARIANT_TITLES = {"true": "true labels", "quarter": "steps of ε/4", "eq4": "the paper's Eq. 4"}
@@ -40,7 +40,7 @@ def attack_settings() -> Table:
     return Table(frame(rows.values()), caption, "attack-settings", columns)
 
 
-def labels_given(cells: pd.DataFrame, parameters: Parameters) -> Table:
+def labels_given(cells: pd.DataFrame) -> Table:
     """What attacks gain from true labels: shares of correctly classified test images in case B with either label."""
     shares = {
         "predicted labels": "predicted",
@@ -54,7 +54,7 @@ def labels_given(cells: pd.DataFrame, parameters: Parameters) -> Table:
             "attack": ATTACK_TITLES[cell.attack],
             **{title: getattr(cell, column) for title, column in shares.items()},
             "right before": cell.kept.value if cell.kept else None,
-            "measured": badge(parameters, cell),
+            "measured": badge(cell),
         }
         for cell in either_label(cells, "B").itertuples()
     ]
@@ -66,7 +66,7 @@ def labels_given(cells: pd.DataFrame, parameters: Parameters) -> Table:
     return Table(frame(rows), caption, "floor", columns)
 
 
-def attack_variants(cells: pd.DataFrame, parameters: Parameters) -> Table:
+def attack_variants(cells: pd.DataFrame) -> Table:
     """What each variant of an attack changes in cases A and B."""
     rows = []
     for _, group in against_default(cells).groupby(["dataset", "attack"], sort=False):
@@ -79,7 +79,7 @@ def attack_variants(cells: pd.DataFrame, parameters: Parameters) -> Table:
         }
         for case in "AB":
             row |= {f"case {case}": by_case[case].difference, f"p, {case}": by_case[case].p}
-        rows.append(row | {"measured": badge(parameters, one)})
+        rows.append(row | {"measured": badge(one)})
     shown = frame(rows, ["variant", "attack", "dataset", "case A", "p, A", "case B", "p, B", "measured"])
     shown = shown.sort_values(["variant", "attack"], ascending=False, kind="stable")
     difference = Column(lambda value: with_minus(signed(value)), right=True)
@@ -135,7 +135,7 @@ def cases() -> Table:
     return Table(frame(rows), "What the network is shown in each case (Section 3.4 of the paper).", "cases")
 
 
-def distances_by_case(cells: pd.DataFrame, parameters: Parameters, attack: str) -> Table:
+def distances_by_case(cells: pd.DataFrame, attack: str) -> Table:
     """L2 distances of what the network classifies from the clean image: only redrawn, and under an attack by case."""
     last = cells[cells.epochs == cells.epochs.max()]
     found = {(cell.dataset, cell.case): cell for cell in last[last.attack == attack].itertuples()}
@@ -144,7 +144,7 @@ def distances_by_case(cells: pd.DataFrame, parameters: Parameters, attack: str) 
             "dataset": DATASETS[cell.dataset].title,
             "redrawn only": cell.l2,
             **{f"case {case}": found[cell.dataset, case].l2 for case in "BAC"},
-            "measured": badge(parameters, found[cell.dataset, "C"]),
+            "measured": badge(found[cell.dataset, "C"]),
         }
         for cell in last[last.phase == "both"].itertuples()
         if (cell.dataset, "C") in found

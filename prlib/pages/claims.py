@@ -23,10 +23,7 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
     """
     records = list(records)
     datasets = {record.experiment.training.dataset for record in records}
-    asked = any(
-        a.epsilon for r in records if "adaptive" not in r.experiment.cases for a in r.experiment.attacks
-    )  # for an ε that is not the paper's
-    longer = [] if asked else [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
+    longer = [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
     lines = []
     ours, theirs = (judge_claims(measured(found), prefix) for found in (records, longer))
     for v, long in zip(ours, theirs, strict=True):

@@ -23,11 +23,11 @@ def recompute_command(experiment: Experiment) -> str:
     t = experiment.training
     sizes = {"seeds": (t.seed,), "epochs": experiment.epochs, "n_train": t.n_train, "n_test": experiment.n_test}
     chosen = {attack.epsilon for attack in experiment.attacks if attack.epsilon}
-    if chosen and "adaptive" not in experiment.cases:  # whose own a profile gives
-        (sizes["epsilon"],) = chosen
-    for overrides in ({}, sizes):
+    own = "adaptive" in experiment.cases  # whose ε a profile gives
+    asked = {"epsilon": chosen.pop()} if chosen and not own else {}
+    for overrides in ({}, asked, sizes | asked):
         for profile in PROFILES:
-            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)  # type: ignore[arg-type]
+            parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)
             if experiment in parameters.experiments():
                 return run_command(parameters, t.dataset, f"{experiment.name} ")
     return ""

@@ -10,9 +10,11 @@ from IPython.display import display
 
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
+from prlib.findings.here import beside
 from prlib.findings.pairs import accuracy_on
 from prlib.pages.commands import run_command
 from prlib.pages.content import number
+from prlib.pages.here import HERE, MARKED, Here, described
 from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title
 from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
@@ -31,25 +33,28 @@ def paper_and_ours(
     records: Iterable[Record],
     table: int,
     dataset: str,
-    parameters: Parameters,
+    here: Here | None = None,
     epochs: Sequence[int] | None = None,
-    aside: bool = True,
+    profile: str = "published",
     how: str = "",
 ) -> Table:
     """The paper's numbers of a table and dataset beside ours, with 95% intervals, differences and links to records.
 
     Differences are marked where the experiment is the paper's, and not shown where it is another. Beside an accuracy
-    under attack stands the share of the images right before and after it. A run of another profile gets the published
-    numbers in a column of their own (if ``aside``). ``epochs`` restricts
-    the rows; None is all of the table's. Rows that nothing was measured for are left out, unless that is all of them.
-    ``how`` is what the caption says of the training.
+    under attack stands the share of the images right before and after it. What a run of the reader's has measured is in
+    a column of its own, marked if it is of the same network. Rows that nothing was measured for are left out, unless
+    that is all of them.
+
+    Args:
+        epochs: the rows to show; None is all of the table's.
+        profile: whose records these are.
+        how: what the caption says of the training.
     """
-    aside = aside and (parameters.custom or parameters.profile != "published")
-    cells = _side_by_side(records, committed("published") if aside else [], table, dataset, epochs)
+    cells = _side_by_side(records, here.records if here else [], table, dataset, epochs)
     attacked = bool((cells.attack != "").any())
-    known = cells.ours.notna() | cells.published.notna()
+    known = cells.ours.notna() | cells.here.notna()
     shown = cells[known] if known.any() else cells
-    published, comparable = shown.published.notna().any(), shown.agrees.notna().any()
+    again, comparable = shown.here.notna().any(), shown.agrees.notna().any()
     place = "noise in" if table == 5 else "redrawn in"
     rows = [
         {
@@ -60,8 +65,8 @@ def paper_and_ours(
             OURS: number(cell.ours, cell.trainings),
             **({KEPT: number(cell.kept, cell.trainings)} if attacked else {}),
             **({"difference": (cell.difference.value, cell.agrees) if cell.difference else None} if comparable else {}),
-            **({"published": number(cell.published, cell.published_trainings)} if published else {}),
-            "measured": None if cell.ours is None else badge(parameters, cell, epochs=False),
+            **({HERE: cell.here and (number(cell.here, cell.here_trainings), cell.reproduces)} if again else {}),
+            "measured": None if cell.ours is None else badge(cell, epochs=False),
         }
         for cell in shown.itertuples()
     ]
@@ -70,49 +75,51 @@ def paper_and_ours(
         "paper": formatted(".4f"),
         OURS: accuracy(interval=True),
         "difference": Column(_difference, right=True),
-        "published": accuracy(interval=True),
+        HERE: MARKED,
         KEPT: accuracy(),
     }
     caption = _caption(table, dataset, attacked, how, len(cells) - len(shown), comparable)
-    command = run_command(parameters, dataset)
+    if again and here:
+        caption += f" Column “{HERE}”: {described(here.parameters)}."
+    command = run_command(Parameters(profile), dataset)
     return Table(frame(rows), caption, f"paper-table-{table}-{dataset}", columns, command)
 
 
 def long_training(
-    table: int, parameters: Parameters, suites: Collection[str], epochs: Sequence[int] | None = None
+    table: int, datasets: Iterable[str], suites: Collection[str], epochs: Sequence[int] | None = None
 ) -> None:
     """Show a table of the paper beside the long trainings on a tenth of the images, for each dataset measured."""
     records, missing = committed("tenth", suites), []
     seeds = ", ".join(sorted({f"{record.experiment.training.seed}" for record in records}))
     how = f", trained on a tenth of the images (chosen by seed {seeds})"
-    for dataset in parameters.chosen_datasets:
-        beside = paper_and_ours(records, table, dataset, Parameters(profile="tenth"), epochs, aside=False, how=how)
-        if beside.frame.empty:  # a dataset that the paper leaves out of the table
+    for dataset in datasets:
+        shown = paper_and_ours(records, table, dataset, None, epochs, "tenth", how)
+        if shown.frame.empty:  # a dataset that the paper leaves out of the table
             continue
-        if beside.frame[OURS].isna().all():
+        if shown.frame[OURS].isna().all():
             missing.append(DATASETS[dataset].title)
         else:
-            display(replace(beside, name=f"{beside.name}-long"))
+            display(replace(shown, name=f"{shown.name}-long"))
     if missing:
         display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
 
 
-def training_accuracy(records: Iterable[Record], parameters: Parameters) -> Table:
+def training_accuracy(records: Iterable[Record]) -> Table:
     """Accuracy on the training images beside that on the test images, a row a network and number of epochs."""
     records = list(records)
     same = ["dataset", "defence", "epochs", "phase", "n_train"]
     new = {tuple(getattr(c, name) for name in same): c for c in measured(records).query("attack == ''").itertuples()}
     rows = []
     for cell in measured(records, split="train").itertuples():
-        if beside := new.get(tuple(getattr(cell, name) for name in same)):
+        if tested := new.get(tuple(getattr(cell, name) for name in same)):
             row = {
                 "dataset": DATASETS[cell.dataset].title,
                 "defence": cell.defence,
                 "used in": PHASE_TITLES[cell.phase],
             }
             row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
-            row |= {"test images": number(beside.ours, beside.trainings)}
-            rows.append(row | {"gap": cell.ours.value - beside.ours.value, "measured": badge(parameters, cell)})
+            row |= {"test images": number(tested.ours, tested.trainings)}
+            rows.append(row | {"gap": cell.ours.value - tested.ours.value, "measured": badge(cell)})
     columns = {"epochs": COUNT, "gap": formatted("+.4f")}
     columns |= {"training images": accuracy(), "test images": accuracy()}
     caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is."
@@ -140,7 +147,7 @@ def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
     return Table(frame(rows), caption, "first-and-rest", columns)
 
 
-def distances(records: Iterable[Record], parameters: Parameters) -> Table:
+def distances(records: Iterable[Record]) -> Table:
     """Mean distances between the clean and the final image, by attack and case."""
     cells = measured(records)
     rows = [
@@ -152,7 +159,7 @@ def distances(records: Iterable[Record], parameters: Parameters) -> Table:
             "L0": cell.l0,
             "L2": cell.l2,
             "L∞": cell.linf,
-            "measured": badge(parameters, cell),
+            "measured": badge(cell),
         }
         for cell in cells[cells.attack != ""].itertuples()
     ]
@@ -170,7 +177,7 @@ def noise_distances(cells: pd.DataFrame) -> Table:
     return Table(shown, caption, "noise-distance", dict.fromkeys(["mean L2", "mean L∞"], formatted(".2f")))
 
 
-def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: str) -> Table:
+def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
     """Our accuracies alone, where the paper has none: a row a cell of ``prlib.findings.cells.measured``."""
     column = "accuracy [95% interval]"
     rows = [
@@ -182,22 +189,12 @@ def accuracies(cells: pd.DataFrame, parameters: Parameters, caption: str, name: 
             "case": cell.case if cell.case != "adaptive" else "",
             column: number(cell.ours, cell.trainings),
             KEPT: number(cell.kept, cell.trainings),
-            "measured": badge(parameters, cell),
+            "measured": badge(cell),
         }
         for cell in cells.itertuples()
     ]
     told = [title for title in rows[0] if any(row[title] not in ("", None) for row in rows)] if rows else None
     return Table(frame(rows, told), caption, name, {column: accuracy(interval=True), KEPT: accuracy()})
-
-
-def other_epsilon(records: Iterable[Record], parameters: Parameters) -> None:
-    """Show the accuracies at an ε of the reader's, if one was asked for; the paper has none to put beside them."""
-    cells = measured(records)
-    cells = cells[(cells.epsilon > 0) & (cells.case != "adaptive")]
-    if len(cells):
-        display(
-            accuracies(cells, parameters, f"Accuracy under attacks at ε = {parameters.epsilon:g}.", "other-epsilon")
-        )
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
@@ -214,16 +211,17 @@ def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], 
 
 def _side_by_side(
     records: Iterable[Record],
-    published: Iterable[Record],
+    here: Iterable[Record],
     table: int,
     dataset: str,
     epochs: Sequence[int] | None,
 ) -> pd.DataFrame:
-    """The paper's cells by epochs with ours beside them, and the published ones where there are any."""
+    """The paper's cells by epochs with ours beside them, and those of a run in here, here_trainings and reproduces."""
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
-    cells = compare(measured(records), **where).sort_values("epochs", kind="stable")
-    beside = compare(measured(published), **where)
-    cells["published"], cells["published_trainings"] = beside.ours, beside.trainings
+    ours = measured(records)
+    cells = compare(ours, **where).sort_values("epochs", kind="stable")
+    again = compare(beside(ours, measured(here)), **where)
+    cells["here"], cells["here_trainings"], cells["reproduces"] = again.ours, again.trainings, again.reproduces
     cells["attack"] = cells.attack.where(cells.case != "normal", "")  # printed once for each attack
     return cells.drop_duplicates([*COLUMNS, "accuracy"])
 

@@ -12,12 +12,19 @@ from IPython.display import display
 from prlib.findings.cells import measured
 from prlib.machine import check_device
 from prlib.pages.figures.drawing import style
+from prlib.pages.here import Here
 from prlib.pages.tables import note
-from prlib.profiles import Parameters, check_names, repository_results
+from prlib.profiles import COMMITTED, Parameters, check_names, repository_results
 from prlib.profiles.declaration import cell
 from prlib.record import Record
 from prlib.run import Context, prepare, run
 from prlib.store import Store
+
+PUBLISHED, REFERENCE = (Store(repository_results() / name) for name in ("published", "reference"))
+"""The published records and networks, and the records of the sample's own trainings on another machine.
+
+:meta hide-value:
+"""
 
 
 def parameters_cell(chapter: str) -> str:
@@ -40,12 +47,19 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     return parameters
 
 
-def obtain(parameters: Parameters, suites: Collection[str] | None = None) -> list[Record]:
-    """Load the records of the run's experiments, measuring what is missing where the profile is measured on demand.
+def obtain(parameters: Parameters, suites: Collection[str] | None = None) -> tuple[list[Record], Here]:
+    """The published records of these suites of ``experiments.yaml`` (None: all), and what a run of another kind adds.
 
-    ``suites`` names those of ``experiments.yaml`` that a chapter is about; None is all. Says what is not measured yet,
-    and what is stale; only current records are returned.
+    A run is measured where something of it is missing and its profile is measured on demand; elsewhere it is said what
+    is not measured yet, and what is stale. Only current records are returned.
     """
+    found = _run(parameters, suites)
+    own = parameters.store.root not in [repository_results() / profile for profile in COMMITTED]
+    published = found if parameters.profile == "published" and not own else committed("published", suites)
+    return published, Here(parameters, found if own else [])
+
+
+def _run(parameters: Parameters, suites: Collection[str] | None) -> list[Record]:
     wanted = parameters.experiments(suites)
     if parameters.measured_on_demand:
         context = Context(parameters.store, parameters.device)
@@ -68,17 +82,12 @@ def committed(profile: str, suites: Collection[str] | None = None) -> list[Recor
     return [r for r in stored if r is not None and not r.stale]
 
 
-def variants(
-    records: Iterable[Record], variant: str, suites: Collection[str], parameters: Parameters
-) -> tuple[pd.DataFrame, Parameters]:
-    """The run's cells at the epochs at which it measured a variant of a defence, else those of profile ``tenth``.
-
-    Returns them with the parameters of the run that they are from.
-    """
-    cells, whose = measured(records), parameters
+def variants(records: Iterable[Record], variant: str, suites: Collection[str]) -> pd.DataFrame:
+    """The cells at the epochs at which a variant of a defence was measured, else those of profile ``tenth``."""
+    cells = measured(records)
     if not (cells.defence == variant).any():
-        cells, whose = measured(committed("tenth", suites)), Parameters("tenth")
-    return cells[cells.epochs.isin(cells[cells.defence == variant].epochs)], whose
+        cells = measured(committed("tenth", suites))
+    return cells[cells.epochs.isin(cells[cells.defence == variant].epochs)]
 
 
 def _injected(namespace: Mapping[str, Any]) -> set[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from prlib.pages.content import Content, Span, code, markdown, plain
-from prlib.profiles import Parameters
+from prlib.profiles import PROFILES, Parameters
 from prlib.statistics import Estimate
 
 
@@ -107,10 +107,9 @@ def note(text: str) -> Markdown:
     return Markdown(f":::{{note}}\n{text}\n:::\n")
 
 
-def badge(parameters: Parameters, cell: Any, epochs: bool = True) -> Span:
+def badge(cell: Any, epochs: bool = True) -> Span:
     """Profile, training/test images and epochs of a number, linked to its record: no reduced run passes for full."""
-    changed = parameters.recompute or parameters.seeds or cell.record not in _names(parameters.profile)
-    profile = "custom" if parameters.custom and changed else parameters.profile
+    profile = next((name for name in PROFILES if cell.record in _names(name)), "custom")
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
     return Span(f"{text}{f' · {cell.epochs:,} epochs' if epochs else ''}", cell.record, ("badge",))
 

@@ -171,7 +171,7 @@ def check_names(names: Iterable[str]) -> None:
 
 def results_folder() -> Path:
     """Where stores are: $PRLIB_RESULTS, or results/ of the repository (of the working folder where there is none)."""
-    return Path(os.environ.get("PRLIB_RESULTS") or repository_results())
+    return Path(os.environ.get("PRLIB_RESULTS") or repository_results()).expanduser()
 
 
 def repository_results() -> Path:

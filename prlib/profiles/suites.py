@@ -10,7 +10,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from prlib.data import DATASETS
-from prlib.experiment import ATTACKED, BUILDERS
+from prlib.defences import BUILDERS
+from prlib.experiment import ATTACKED
 from prlib.snapshot import PRECISIONS
 
 T = TypeVar("T")

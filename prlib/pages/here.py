@@ -1,0 +1,89 @@
+"""What the reader's own run adds to the published numbers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.display import Markdown
+
+from prlib.data import DATASETS
+from prlib.findings.cells import measured
+from prlib.findings.here import Counted, beside, with_the_paper
+from prlib.pages.content import Content, number
+from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, frame
+from prlib.profiles import OVERRIDES, Parameters
+from prlib.record import Record
+
+HERE = "on this machine"
+"""The column of the run's numbers."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A run of the reader's: its parameters and records; none where what is shown is the published run itself."""
+
+    parameters: Parameters
+    records: list[Record]
+
+
+def just_now(records: Iterable[Record], here: Here) -> Table | None:
+    """The run's accuracies, with the published ones of the same networks beside them; None if there is no run.
+
+    Args:
+        records: the published ones.
+    """
+    if not here.records:
+        return None
+    rows = [
+        {
+            "dataset": DATASETS[cell.dataset].title,
+            "defence": cell.defence,
+            "epochs": cell.epochs,
+            "used in": PHASE_TITLES.get(cell.phase, ""),
+            "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
+            "case": cell.case,
+            "published": number(cell.published, cell.published_trainings),
+            HERE: (number(cell.ours, cell.trainings), cell.reproduces),
+            "measured": badge(cell),
+        }
+        for cell in beside(measured(records), measured(here.records)).itertuples()
+    ]
+    columns = {"epochs": COUNT, "published": accuracy(), HERE: MARKED}
+    caption = (
+        "What this run measured. ✓: the published accuracy of the same network, on more images, differs by no more "
+        "than the 95% interval of the difference allows; ✗: by more."
+    )
+    return Table(frame(rows), caption, "just-now", columns)
+
+
+def reproduced(records: Iterable[Record], here: Here) -> Markdown:
+    """What the reader's machine has reproduced, in a sentence; empty if it has judged no published network."""
+    judged = [record for record in here.records if record.experiment.embedded]
+    if not judged:
+        return Markdown("")
+    networks = {record.experiment.training for record in judged}
+    tested = {r.experiment.training.dataset: r.experiment.n_test for r in judged if not r.experiment.attacks}
+    cells = measured(judged)
+    paper, ours = with_the_paper(cells), Counted.among(list(beside(measured(records), cells).reproduces))
+    return Markdown(
+        f"**Reproduced here, just now:** this machine judged {len(networks)} published networks on "
+        f"{sum(tested.values()):,} test images. {paper.agree} of {paper.of} accuracies agree with the paper's, "
+        f"{ours.agree} of {ours.of} with those published here."
+    )
+
+
+def described(parameters: Parameters) -> str:
+    """What a run was, in words."""
+    changed = {name: getattr(parameters, name) for name in OVERRIDES}
+    chosen = ", ".join(f"{name} = {value}" for name, value in changed.items() if value is not None)
+    return f"profile `{parameters.profile}`{f' with {chosen}' if chosen else ''}, just now"
+
+
+def _marked(value: tuple[Any, bool | None]) -> Content:
+    ours, agrees = value
+    return (ours.content(interval=True), "" if agrees is None else " ✓" if agrees else " ✗")
+
+
+MARKED = Column(_marked, right=True, missing="–")
+"""A column of accuracies, each with whether it agrees (None: with nothing)."""
