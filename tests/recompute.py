@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from scipy.stats import binomtest, norm, t
 
@@ -24,21 +25,30 @@ REDRAWN = {"A", "C", "A twice", "C twice", "adaptive"}  # the cases in which the
 COLUMNS = ("dataset", "defence", "epochs", "phase", "attack", "epsilon", "case")
 
 
-def places(dataset, n):
-    """The test images, by place, that a record of n images was judged on: as many of each class, the first that fit."""
+def places(dataset, n, drawn=None):
+    """The test images, by place, that a record of n images was judged on: as many of each class, the first that fit.
+
+    With ``drawn`` they are the first in the order that this seed shuffles all into.
+    """
     labels = LABELS[dataset.removesuffix("-gray")]
     if n == len(labels):
         return list(range(n))
+    order = range(len(labels))
+    if drawn is not None:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(drawn)).tolist()
     room, found = Counter({label: n // 10 for label in "0123456789"}), []
-    for place, label in enumerate(labels):
-        if room[label]:
-            room[label] -= 1
+    for place in order:
+        if room[labels[place]]:
+            room[labels[place]] -= 1
             found.append(place)
     assert n % 10 == 0 and len(found) == n
     return found
 
 
-def bits(cell):
+def bits(cell, draws):
+    """Whether each image is right, or how often of the draws."""
+    if draws > 1:
+        return [count / draws for count in bytes.fromhex(cell["often"])]
     return [int(bit) for byte in bytes.fromhex(cell["success"]) for bit in f"{byte:08b}"][: cell["total"]]
 
 
@@ -50,9 +60,10 @@ def rows(names, profile):
         e, training = record["experiment"], record["experiment"]["training"]
         if e.get("split", "test") != "test":
             continue
-        assert not {"drawn", "draws", "embedded"} & set(e) and training["source"] == "full"
+        assert "embedded" not in e and training["source"] == "full"
+        judged_on = places(training["dataset"], e["n_test"], e.get("drawn"))
         for cell in record["cells"]:
-            judged = dict(zip(places(training["dataset"], e["n_test"]), bits(cell), strict=True))
+            judged = dict(zip(judged_on, bits(cell, e.get("draws", 1)), strict=True))
             trained, tested = training["defence"]["name"], cell["tested_with"]
             attack, _, epsilon = cell["attack"].partition("@")
             attacked = cell["case"] != "normal"
@@ -71,6 +82,7 @@ def rows(names, profile):
                 "case": cell["case"] if attacked else "",
                 "n_train": training["n_train"],
                 "n": e["n_test"],
+                "drawn": e.get("drawn") or 0,
                 "of": len(e["attacks"]) if attack == "strongest" else 0,
             }
             before = (*network, tested if cell["case"] in REDRAWN else "none") if attacked else None
@@ -80,7 +92,7 @@ def rows(names, profile):
     pooled = {}
     for row in found:
         row["before"] = {seed: clean.get(key) for seed, key in row["before"].items()}
-        one = pooled.setdefault(tuple(row[name] for name in (*COLUMNS, "n_train", "n", "of")), row)
+        one = pooled.setdefault(tuple(row[name] for name in (*COLUMNS, "n_train", "n", "drawn", "of")), row)
         if one is not row:  # another seed; of a cell that two records of one training hold the first is taken
             for name in ("bits", "before"):
                 one[name] |= {seed: value for seed, value in row[name].items() if seed not in one[name]}
@@ -126,7 +138,7 @@ def interval(values):
 
 
 def p_value(values, bound=0.0):
-    if bound or len(values) > 1:
+    if bound or len(values) > 1 or values.dtype.kind == "f":
         centre, half = interval(values)
         low, high = 1e-300, 1.0  # the share that the interval leaves out where it ends at the bound
         for _ in range(80):
@@ -201,11 +213,16 @@ def agreement(found, where):
     for theirs in papers_cells(where):
         ours = [r for r in found if called_as_the_paper(r, theirs)]
         if ours and (row := max(ours, key=lambda r: r["n"]))["n_train"] == FULL[row["dataset"]]:
-            assert len(row["bits"]) < 3, "from three seeds on agreement is judged by what one more training may show"
-            value = float(np.mean([sum(found.values()) / row["n"] for found in row["bits"].values()]))
+            shares = [sum(found.values()) / row["n"] for found in row["bits"].values()]
+            value = float(np.mean(shares))
             low, high = wilson(value, row["n"])
             reach = TOLERANCE[theirs["case"] in ("A", "B", "C")] + (high - low) / 2
-            agree.append(abs(value - theirs["accuracy"]) <= reach + 1e-9)
+            below, above = reach, reach
+            if len(shares) > 2:  # then by what one more training may show on all test images
+                other = t.isf(0.025, len(shares) - 1) * np.std(shares, ddof=1) * math.sqrt(1 + 1 / len(shares))
+                part = math.sqrt(1 - row["n"] / 10_000)
+                below, above = math.hypot(part * (value - low), other), math.hypot(part * (high - value), other)
+            agree.append(value - below - 1e-9 <= theirs["accuracy"] <= value + above + 1e-9)
     return agree
 
 
@@ -296,9 +313,12 @@ def guard_holds(guard, numbers):
     """Whether the sum of a guard's terms is what it says, at 5%."""
     terms, relation, bound = guard
     if len(terms) == 1:
-        row, _, common, share = numbers[terms[0][1]]
-        assert len(row["bits"]) == 1, "the interval of several trainings is not written here"
+        row, kept, common, share = numbers[terms[0][1]]
         low, high = wilson(share, len(common))
+        shares = [sum(found[place] for place in common) / len(common) for found in right(row, kept).values()]
+        if len(shares) > 1:
+            spread = t.isf(0.025, len(shares) - 1) * np.std(shares, ddof=1) / math.sqrt(len(shares))
+            low, high = share - math.hypot(share - low, spread), share + math.hypot(high - share, spread)
         return low > bound if relation == "above" else high < bound
     values = sums([(sign, *numbers[name][:2]) for sign, name in terms])
     if relation == "level":
