@@ -128,7 +128,7 @@ def judge(
     """
     cases, batches = tuple(cases), all_batches(split) if batches is None else tuple(batches)
     _check(cases, seed, attack, batches, split)
-    with guard(model, split.labels) as network:
+    with guard(model, split.labels) as network, _seeded(int(seed)):
         network(to_float(split.images[:1].to(network.device)))  # refuses wrong logits before an attack meets them
     found = []
     for number in batches:
@@ -142,8 +142,9 @@ def judge(
 def _check(cases: tuple[str, ...], seed: int, attack: Adversarial | None, batches: Sequence[int], split: Split) -> None:
     check_split(split.images, split.labels)
     known = CASES | MORE_CASES
-    if unknown := [case for case in cases if case not in known] or not cases:
-        raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown if cases else 'none'}")
+    unknown = [case for case in cases if case not in known]
+    if unknown or not cases:
+        raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown or 'none'}")
     if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
         raise ValueError(f"seed must be an integer of 64 bits; got {seed!r}")
     if attack is None and any(step != "defend" for case in cases for step in known[case]):

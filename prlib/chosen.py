@@ -36,16 +36,20 @@ class Chosen(NamedTuple):
     def places(self) -> np.ndarray:
         """The place of each in its test set, int N in the order in which they were judged; ascending without a seed.
 
-        Training images have no common numbers: theirs count from 0.
+        Training images, and those of a set whose labels are not known here, have no common numbers: theirs count from 0.
         """
-        return np.arange(self.n) if self.trained_on is not None else _places(self)
+        return _places(self) if self._numbered else np.arange(self.n)
+
+    @property
+    def _numbered(self) -> bool:
+        return self.trained_on is None and _labels(self.source, self.dataset) is not None
 
     @property
     def described(self) -> str:
         """Which images they are, in words."""
         if self.trained_on is not None:
             return f"the {self.n:,} training images"
-        if self.n == len(_labels(self.source, self.dataset)):
+        if self.n == n_images(self.dataset, self.source):
             return f"all {self.n:,} test images"
         if self.drawn is None:
             return f"the first {self.n:,} test images, equally many of each class"
@@ -53,29 +57,29 @@ class Chosen(NamedTuple):
 
     def shares(self, other: "Chosen") -> bool:
         """Whether both are parts of one set, so that images can be common."""
-        if self.trained_on is not None or other.trained_on is not None:
-            return self == other
-        return (self.source, self.dataset) == (other.source, other.dataset)
+        if self._numbered and other._numbered:
+            return (self.source, self.dataset) == (other.source, other.dataset)
+        return self == other
 
 
 @cache
 def _places(chosen: Chosen) -> np.ndarray:
     labels = _labels(chosen.source, chosen.dataset)
-    if chosen.n > len(labels):  # made up; nothing real has more images than there are
+    if labels is None or chosen.n > len(labels):  # made up; nothing real has more images than there are
         return np.arange(chosen.n)
     return balanced(labels, chosen.n, chosen.drawn).numpy()
 
 
 @cache
-def _labels(source: str, dataset: str) -> torch.Tensor:
-    """The labels of a test set, int64 N in its order."""
-    if source == "sample":
-        digits = json.loads((SAMPLE / "sample.json").read_text())[dataset]["test"]["labels"]
-    else:
-        digits = json.loads((SAMPLE / "test-labels.json").read_text())[dataset]
-    return torch.tensor([int(digit) for digit in digits])
+def _labels(source: str, dataset: str) -> torch.Tensor | None:
+    """The labels of a test set, int64 N in its order; None if they are not part of the repository."""
+    name = "sample.json" if source == "sample" else "test-labels.json"
+    known = json.loads((SAMPLE / name).read_text()).get(dataset)
+    digits = known["test"]["labels"] if isinstance(known, dict) else known
+    return None if digits is None else torch.tensor([int(digit) for digit in digits])
 
 
 def n_images(dataset: str, source: str) -> int:
     """How many test images there are."""
-    return len(_labels(source, dataset.removesuffix("-gray"))) if source == "sample" else DATASETS[dataset].n_test
+    labels = _labels(source, dataset.removesuffix("-gray")) if source == "sample" else None
+    return DATASETS[dataset].n_test if labels is None else len(labels)

@@ -15,6 +15,11 @@ _M, _F, _C = "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin"
 _PYTHON = "cifar-10-batches-py"
 _ARCHIVED = {_C: ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")}
 
+_LAYOUT = (
+    f"the folder with the data must hold {_M}/, {_F}/ and {_C}/ (or {_PYTHON}/), and these the files themselves, each "
+    "unpacked or as .gz"
+)
+
 LARGEST = 64 << 20
 """No file's content has more bytes; whatever has is not read to its end."""
 
@@ -122,7 +127,10 @@ def read_original(name: str, path: str, root: Path) -> bytearray:
     """
     if not find(path, root).is_file():
         _check_layout(path, root)
-        _download(name, root)
+        try:
+            _download(name, root)
+        except ConnectionError as error:
+            raise ConnectionError(f"{root} lacks {path}; {_LAYOUT}; {error}") from error
     file = find(path, root)
     content = _content(file)
     if content is None or hashlib.sha256(content).hexdigest() != SHA256[path]:
@@ -149,12 +157,10 @@ def _check_layout(path: str, root: Path) -> None:
     places = root, root / "raw", root / folder.partition("/")[0]
     near = [place / file for place in places for file in (name, f"{name}.gz", name.removesuffix(".bin"))]
     near += [place / file for place in (root, root / folder) for file in _ARCHIVED.get(folder, ())]
+    near += [*root.glob(f"*/{path}"), *root.glob(f"*/{path}.gz"), *root.glob(f"*/{_PYTHON}/{Path(name).stem}")]
     packed = root.is_file() and root.suffix in (".gz", ".tgz", ".tar", ".zip")
     if found := next((file for file in near if file.is_file()), packed and root):
-        raise ValueError(
-            f"{root} lacks {path}, but there is {found}: the folder with the data must hold {_M}/, {_F}/ and {_C}/ (or "
-            f"{_PYTHON}/), and these the files themselves, each unpacked or as .gz"
-        )
+        raise ValueError(f"{root} lacks {path}, but there is {found}; {_LAYOUT}")
 
 
 def _download(name: str, root: Path) -> None:

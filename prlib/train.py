@@ -148,9 +148,8 @@ class _Run:
             with vouched_for():
                 loss = float(self.train_one_epoch(bar)) / -(-len(self.images) // self.recipe.batch_size)
             if not math.isfinite(loss):
-                raise ValueError(
-                    f"the training in {self.path.parent} has diverged: in epoch {self.epoch + 1} its loss is {loss}"
-                )
+                where = f"in {self.path.parent}, in epoch {self.epoch + 1}"
+                raise ValueError(f"the training must not diverge; {where}, its loss is {loss}")
             self.epoch += 1
             self.seconds += time.monotonic() - started
             bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)

@@ -464,7 +464,10 @@ def test_no_mirror_has_it_right(tmp_path, mirrors):
     with pytest.raises(ConnectionError) as error:
         data.load("cifar10-gray", "test", tmp_path)
     assert str(error.value) == (
-        f"cifar-10-binary.tar.gz cannot be downloaded; tried {mirrors.url}/a{archive} (wrong checksum), "
+        f"{tmp_path} lacks cifar-10-batches-bin/test_batch.bin; the folder with the data must hold MNIST/raw/, "
+        "FashionMNIST/raw/ and cifar-10-batches-bin/ (or cifar-10-batches-py/), and these the files themselves, each "
+        "unpacked or as .gz; cifar-10-binary.tar.gz cannot be downloaded; "
+        f"tried {mirrors.url}/a{archive} (wrong checksum), "
         f"{mirrors.url}/b{archive} (HTTPError 404)"
     )
     assert files(tmp_path) == []
@@ -748,16 +751,18 @@ def test_a_pickle_that_is_no_batch_is_refused_and_runs_nothing(tmp_path, origina
         ("fashion-mnist", "FashionMNIST", "t10k-images-idx3-ubyte.gz"),
         ("cifar10", "cifar-10-batches-bin", "test_batch.bin"),
         ("cifar10", "cifar-10-batches-py", "test_batch"),
+        ("mnist", "..", "t10k-images-idx3-ubyte"),
+        ("cifar10", "..", "test_batch.bin"),
     ],
 )
-def test_the_folder_of_one_dataset_is_no_folder_of_all(tmp_path, originals, no_download, name, inside, file):
-    folder = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}.get(name, inside)
-    (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / folder / file).write_bytes(b"")
-    root, before = tmp_path / inside, sorted(tmp_path.rglob("*"))
-    with pytest.raises(
-        ValueError, match=f"^{root} lacks .*there is {tmp_path / folder / file}: .*must hold MNIST/raw/"
-    ):
+def test_the_folder_of_one_dataset_or_above_all_is_named(tmp_path, originals, no_download, name, inside, file):
+    home = tmp_path / "home"
+    folder = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-bin"}[name]
+    there = home / (inside if inside.startswith("cifar") else folder) / file
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"")
+    root, before = (home / inside).resolve(), sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=f"^{root} lacks .*there is {there}; .*must hold MNIST/raw/"):
         data.load(name, "test", root)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -768,7 +773,7 @@ def test_a_packed_archive_is_named_and_what_works(tmp_path, originals, no_downlo
     packed.write_bytes(b"")
     layouts = r"must hold MNIST/raw/, FashionMNIST/raw/ and cifar-10-batches-bin/ \(or cifar-10-batches-py/\)"
     for root in (tmp_path, packed):
-        with pytest.raises(ValueError, match=f"^{root} lacks .*there is {packed}: .*{layouts}.*unpacked or as .gz"):
+        with pytest.raises(ValueError, match=f"^{root} lacks .*there is {packed}; .*{layouts}.*unpacked or as .gz"):
             data.load("cifar10", "test", root)
 
 

@@ -162,7 +162,7 @@ def test_a_new_defence_is_one_entry_of_the_builders(monkeypatch: pytest.MonkeyPa
     record = run(experiment, Context(Store(tmp_path), progress="none"))
     assert [cell.tested_with for cell in record.cells] == ["none", "dim"]
     network = load_model(Store(tmp_path).snapshot(experiment.training, 1))
-    test = load("mnist", "test", "sample").take(20)
+    test = load("mnist", "test", "sample").take(20, experiment.drawn)
     with torch.no_grad():
         right = network(0.5 * to_float(test.images)).argmax(1) == test.labels
     assert record.cells[1].correct == int(right.sum()) and record.cells[1].l2 > 0 == record.cells[0].l2
