@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
     def places(self) -> np.ndarray:
         """The place of each in its test set, int N in the order in which they were judged; ascending without a seed.
 
-        Training images, and those of a set whose labels are not known here, have no common numbers: theirs count from 0.
+        Training images, and those of a set whose labels are unknown, have no common numbers: theirs count from 0.
         """
         return _places(self) if self._numbered else np.arange(self.n)
 
