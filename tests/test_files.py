@@ -200,7 +200,7 @@ def test_a_store_that_cannot_be_written_is_found_before_anything_is_computed(tmp
     for folder in (root, root / "records", root / "weights", root / "weights" / TRAINING.name):
         folder.mkdir()
         folder.chmod(0o777)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (folder for folder in (tmp_path, *tmp_path.parents) if "pytest" in str(folder)):
         parent.chmod(parent.stat().st_mode | 0o055)
     context = Context(Store(root), progress="none")
     store = Store(root)

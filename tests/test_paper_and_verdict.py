@@ -548,10 +548,10 @@ def test_a_runs_numbers_stand_beside_the_published_ones_of_the_same_network_and_
         assert row["ours [95% interval]"].startswith("0.8000") and row["on this machine"].startswith(f"{again:.4f} [")
         assert row["on this machine"].partition("]")[2] == mark
         assert "profile `sample`, just now" in beside.caption
-        (alone,) = pages.just_now(published, here).text().to_dict("records")
+        (alone,) = pages.just_now(published, here, "chapter").text().to_dict("records")
         assert alone["on this machine"].partition("]")[2] == mark
         assert alone["published"] == ("0.8000" if mark else "–")
-    assert pages.just_now(published, pages.Here(Parameters("published"), [])) is None
+    assert pages.just_now(published, pages.Here(Parameters("published"), []), "chapter") is None
 
 
 def test_only_the_seeds_that_a_run_has_are_compared_with_it():

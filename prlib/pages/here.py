@@ -27,7 +27,7 @@ class Here:
     records: list[Record]
 
 
-def just_now(records: Iterable[Record], here: Here) -> Table | None:
+def just_now(records: Iterable[Record], here: Here, chapter: str) -> Table | None:
     """The run's accuracies, with the published ones of the same networks beside them; None if there is no run.
 
     Args:
@@ -54,7 +54,7 @@ def just_now(records: Iterable[Record], here: Here) -> Table | None:
         "What this run measured. ✓: the published accuracy of the same network, on more images, differs by no more "
         "than the 95% interval of the difference allows; ✗: by more."
     )
-    return Table(frame(rows), caption, "just-now", columns)
+    return Table(frame(rows), caption, f"just-now-{chapter}", columns)
 
 
 def reproduced(records: Iterable[Record], here: Here) -> Markdown:
