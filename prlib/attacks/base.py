@@ -18,7 +18,7 @@ from prlib.guard import alike, copied
 T = TypeVar("T")
 
 LARGEST = 1e15
-"""The largest number that an attack computes with: its square times a gradient's still is a float32."""
+"""The largest number that an attack computes with (its square times a gradient's still is a float32)."""
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross-entropy": partial(cross_entropy, reduction="none"),

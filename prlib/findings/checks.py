@@ -148,7 +148,7 @@ def _outcome(stronger_minus_weaker: np.ndarray) -> str:
 
 
 Key = tuple[str, float, tuple[int, int]]
-"""An attack, its ε (0 is the paper's) and which images it met: how many, and the seed that drew them."""
+"""An attack, its ε (0 is the paper's) and which images it met (how many, and the seed that drew them)."""
 
 
 def _expectations(keys: list[Key]) -> Iterable[tuple[str, Key, Key]]:

@@ -86,4 +86,4 @@ def _marked(value: tuple[Any, bool | None]) -> Content:
 
 
 MARKED = Column(_marked, right=True, missing="–")
-"""A column of accuracies, each with whether it agrees (None: with nothing)."""
+"""A column of accuracies, each with whether it agrees, if with anything."""
