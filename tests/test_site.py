@@ -135,7 +135,7 @@ def told_by(site: Path, name: str) -> set[float]:
     experiment = records[name]["experiment"]
     training, n = experiment["training"], experiment["n_test"]
     others = [record["experiment"] for record in records.values() if not record["experiment"].get("embedded")]
-    others = [other for other in others if other["training"]["dataset"] == training["dataset"]]
+    others = [other for other in others if all(other["training"][k] == training[k] for k in ("dataset", "source"))]
     whole = training["source"] == "full" and not experiment.get("embedded")
     parts = {(other["n_test"], other.get("drawn")) for other in others if other["n_test"] <= n}
     for number, cell in enumerate(records[name]["cells"]):
