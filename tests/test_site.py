@@ -100,6 +100,7 @@ def test_no_cell_failed_or_warned(site: Path, page: str) -> None:
     soup = parsed(site / page)
     assert [output.get_text() for output in soup.select(".output.traceback, .output.stderr")] == []
     assert "Traceback (most recent call last)" not in soup.get_text()
+    assert re.findall(r"<(?:IPython|prlib)[\w.]+ object", soup.get_text()) == []  # an output without a form for pages
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -57,11 +57,11 @@ def just_now(records: Iterable[Record], here: Here, chapter: str) -> Table | Non
     return Table(frame(rows), caption, f"just-now-{chapter}", columns)
 
 
-def reproduced(records: Iterable[Record], here: Here) -> Markdown:
-    """What the reader's machine has reproduced, in a sentence; empty if it has judged no published network."""
+def reproduced(records: Iterable[Record], here: Here) -> Markdown | None:
+    """What the reader's machine has reproduced, in a sentence; None if it has judged no published network."""
     judged = [record for record in here.records if record.experiment.embedded]
     if not judged:
-        return Markdown("")
+        return None
     networks = {record.experiment.training for record in judged}
     tested = {r.experiment.training.dataset: r.experiment.n_test for r in judged if not r.experiment.attacks}
     cells = measured(judged)
