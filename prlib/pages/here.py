@@ -82,7 +82,7 @@ def described(parameters: Parameters) -> str:
 
 def _marked(value: tuple[Any, bool | None]) -> Content:
     ours, agrees = value
-    return (ours.content(interval=True), "" if agrees is None else " ✓" if agrees else " ✗")
+    return ("" if agrees is None else "✓ " if agrees else "✗ ", ours.content(interval=True))
 
 
 MARKED = Column(_marked, right=True, missing="–")
