@@ -258,6 +258,7 @@ knowing = pytest.mark.parametrize("name", KNOWING)
 
 
 @knowing
+@pytest.mark.slow
 def test_an_attack_that_knows_the_redraw_crosses_its_thresholds(name):
     """A pixel a little above a threshold looks robust to small steps, and is not: both must be brought below."""
     clean, labels = torch.full((20, 1, 1, 2), 0.39), torch.zeros(20, dtype=torch.int64)
@@ -275,6 +276,7 @@ def test_an_attack_that_knows_the_redraw_crosses_its_thresholds(name):
 
 
 @knowing
+@pytest.mark.slow
 def test_attacks_repeat_from_their_generator_and_leave_the_model_alone(name):
     model, clean = random_linear().train(), images(n=10)
     call = partial(KNOWING[name], model, clean, torch.arange(10), epsilon=0.1, defence=MANY)

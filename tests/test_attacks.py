@@ -439,6 +439,7 @@ FINE = {"binary_search_steps": 9, "initial_const": 0.1, "max_steps": 1000, "lear
     ("classes", "size", "const", "confidence"),
     [(2, 5, 10, 0), (2, 12, 0.001, 0), (5, 5, 0.1, 0.5), (10, 12, 0.1, 0.5), (10, 28, 0.001, 0), (10, 28, 0.1, 0)],
 )
+@pytest.mark.slow
 def test_cw_is_optimal_on_linear_models(classes, size, const, confidence):
     model = random_linear(classes, size * size)
     images = random_images(10, 0.4, 0.6, (1, size, size))
@@ -566,6 +567,7 @@ def cnn():
 @pytest.mark.parametrize(
     ("const", "searches", "steps", "rate"), [(10.0, 1, 1000, 0.1), (1.0, 4, 200, 0.05), (0.01, 4, 200, 0.1)]
 )
+@pytest.mark.slow
 def test_cw_is_as_good_as_foolbox(cnn, const, searches, steps, rate):
     model, images, labels = cnn
     ours, success = cw_l2(
@@ -608,6 +610,7 @@ def test_cw_as_released_stops_a_batch_together(cnn):
     assert not torch.equal(together, alone)
 
 
+@pytest.mark.slow
 def test_batching_a_convolutional_network(cnn):
     model, images, labels = cnn
     for name in ("fgsm", "bim", "mim", "pgd"):

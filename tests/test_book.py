@@ -68,6 +68,7 @@ def test_chapters_are_committed_executed(name):
         ({"device": "abacus"}, "'abacus'"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch, given, named):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path / "results"))
     with pytest.raises(papermill.PapermillExecutionError, match=named):
@@ -112,6 +113,7 @@ def test_the_verdict_page_lists_every_claim(chapters):
     assert len(words) >= sum(2 if "cells" in claim else 1 for claim in paper.claims())
 
 
+@pytest.mark.slow
 def test_the_workflow_plans_one_job_for_each_training(tmp_path):
     environment = os.environ | {"PRLIB_RESULTS": str(tmp_path)}
     snakemake = [Path(sys.executable).parent / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]

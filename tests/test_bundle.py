@@ -41,6 +41,7 @@ def names(path: Path) -> list[str]:
         return archive.getnames()
 
 
+@pytest.mark.slow
 def test_unpacked_over_each_other_the_parts_run(datasets, tmp_path):
     parts = bundle.bundle(tmp_path / "parts", wheels=wheel)
     assert [path.name for path in parts] == ["part1-code.tar", "part2-mnist.tar", "part3-cifar10.tar"]

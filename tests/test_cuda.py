@@ -119,6 +119,7 @@ def test_gradient_attacks_agree(trained, elsewhere, name):
     assert different < 0.01 and abs(right[1] - right[2]) <= 0.01
 
 
+@pytest.mark.slow
 def test_cw_agrees(trained, elsewhere):
     model, images, labels = (thing[:40] if isinstance(thing, torch.Tensor) else thing for thing in trained)
     device, moved = elsewhere

@@ -128,6 +128,7 @@ def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):
     assert not moved.weights(record.experiment.training).exists() and not coarse.exists()
 
 
+@pytest.mark.slow
 def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store, tmp_path):
     lacking = Store(tmp_path)
     names = ["eot-pgd@0.3", "crossing@0.3", "transfer@0.3"]
@@ -241,6 +242,7 @@ def transferred():
     return dataclasses.replace(base, tested_with=tested, attacks=attacks, cases=("adaptive",))
 
 
+@pytest.mark.slow
 def test_a_transfer_attack_on_the_network_that_it_is_made_on(tmp_path):
     experiment = dataclasses.replace(transferred(), training=tiny("none").training, epochs=(1, 2))
     record = run(experiment, quiet(Store(tmp_path)))
@@ -626,6 +628,7 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
 
 
 @pytest.mark.parametrize("given", [{}, {"n_test": 100, "epochs": [50]}, {"epsilon": 0.1}, {"epsilon": 1}])
+@pytest.mark.slow
 def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
     experiments = Parameters("published", ["mnist"], **given).experiments()
     for experiment in experiments:
@@ -661,6 +664,7 @@ def test_what_another_experiment_measures_too_is_not_measured_again_for_a_chapte
     assert {case for _, _, case in judged} == {"A", "B", "C", "A twice", "C twice"}
 
 
+@pytest.mark.slow
 def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     sizes = {"n_train": 130, "n_test": 100, "epochs": (1,)}

@@ -277,6 +277,7 @@ def test_a_second_run_of_a_training_says_that_it_waits(tmp_path: Path, capfd: py
 # Processes.
 
 
+@pytest.mark.slow
 def test_the_shells_command_shares_its_work_among_processes(tmp_path: Path) -> None:
     """What it starts imports the command line by its name; called as a function it always did."""
     command = [
@@ -298,6 +299,7 @@ def test_the_shells_command_shares_its_work_among_processes(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_an_interrupted_run_says_one_sentence_and_goes_on(tmp_path: Path, jobs: int) -> None:
     command = [sys.executable, "-m", "prlib", "run", "mnist-sample500-none-s0-e", "mnist-sample500-noise-s0-e"]
     command += ["--n-train", "500", "--epochs", "300", "--n-test", "20", "--progress", "none", "--jobs", str(jobs)]

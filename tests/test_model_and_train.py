@@ -282,6 +282,7 @@ list(train.train(split, train.Recipe(), train.transformed(redraw), [2, 10], 0, P
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([sys.executable, "-c", SCRIPT, whole], check=True, stdout=subprocess.DEVNULL)

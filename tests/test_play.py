@@ -54,6 +54,7 @@ def gradient(network, images, labels):
     return torch.autograd.grad(cross_entropy(network(images), labels, reduction="sum"), images)[0].float()
 
 
+@pytest.mark.slow
 def test_the_committed_files_are_what_the_script_makes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "workflow/play", tmp_path], cwd=ROOT, check=True)
     made = json.loads((tmp_path / "_root" / "play" / "digits.json").read_text())

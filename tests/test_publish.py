@@ -128,6 +128,7 @@ def test_pages_link_to_nothing_that_needs_an_address_unless_it_is_known(site):
         assert not page(path).select("link[rel=canonical], .btn-source-repository-button")
 
 
+@pytest.mark.slow
 def test_a_fork_needs_only_its_address(site, tmp_path):
     source = shutil.copytree(site.parent / "source", tmp_path / "source")
     config, changed = re.subn(r"(?m)^  url:.*$", f'  url: "{FORK}"', CONFIG)

@@ -87,6 +87,7 @@ def read(text):
     ("profile", "name", "prefix"),
     [("published", "verdicts-q", "q"), ("tenth", "verdicts-q-tenth", "q"), ("published", "verdicts-beyond", "robust")],
 )
+@pytest.mark.slow
 def test_verdicts(found, profile, name, prefix):
     shown = {row["claim"]: row for row in table("verdict", name)}
     claims = [claim for claim in CLAIMS if claim["id"].startswith(prefix)]
@@ -200,6 +201,7 @@ def calls_of_tell(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.slow
 def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -153,6 +153,7 @@ def test_impossible_limits_are_refused(option, named, tmp_path, monkeypatch, cap
 # Side by side
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_measure_what_one_after_another_does(tmp_path, monkeypatch, capfd):
     names = [
         f"mnist-sample130-{name}"
@@ -285,6 +286,7 @@ def test_the_profile_paper_stores_half_precision_and_so_do_custom_runs_of_it():
         Store(ROOT, precision="float8")
 
 
+@pytest.mark.slow
 def test_the_workflow_passes_the_device_to_every_job(tmp_path):
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
     command = [*snakemake, "--nolock", "--dry-run", "--printshellcmds", "--config", "profile=paper", "device=cuda"]

@@ -46,6 +46,7 @@ def planned(place, target):
 @pytest.mark.parametrize(
     "shown", ["results/published/records/a.json", "results/tenth/records/b.json", "benchmarks/c.json"]
 )
+@pytest.mark.slow
 def test_what_a_chapter_shows_makes_it_run_again(place, shown):
     files = ["book/one.ipynb", "results/published/records/a.json", "results/tenth/records/b.json"]
     for name in (*files, "benchmarks/c.json", "_build/sample/book/one.ipynb", "prlib/__main__.py"):
