@@ -88,6 +88,11 @@ def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     return both
 
 
+def each_once(cells: pd.DataFrame) -> pd.DataFrame:
+    """The paper's accuracies, each counted once however often its tables print it, with ours beside them."""
+    return compare(cells, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
+
+
 def ours_of(theirs: pd.DataFrame) -> pd.DataFrame:
     """``COLUMNS`` of our cell for each of the paper's: what it prints under PR's name and we call otherwise."""
     # The paper prints its no-PR column with PR's, and "normal" for what Table 2 calls both phases.

@@ -1,11 +1,11 @@
 """What a run on the reader's machine has measured, beside the published numbers and the paper's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from prlib.findings.cells import COLUMNS, best, compare
+from prlib.findings.cells import COLUMNS, best
 from prlib.statistics import over_trainings
 
 
@@ -16,7 +16,7 @@ class Counted(NamedTuple):
     of: int
 
     @classmethod
-    def among(cls, agrees: Sequence[bool | None]) -> "Counted":
+    def among(cls, agrees: Iterable[bool | None]) -> "Counted":
         """Count; None is an accuracy that nothing is compared with."""
         known = [bool(one) for one in agrees if one is not None]
         return cls(sum(known), len(known))
@@ -45,9 +45,3 @@ def beside(ours: pd.DataFrame, here: pd.DataFrame) -> pd.DataFrame:
         columns["published_trainings"].append(trainings)
         columns["reproduces"].append(difference and difference.low <= 0 <= difference.high)
     return here.assign(**{name: pd.Series(values, here.index, object) for name, values in columns.items()})
-
-
-def with_the_paper(here: pd.DataFrame) -> Counted:
-    """How many of the paper's accuracies that a run measured agree with it, each counted once."""
-    cells = compare(here, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
-    return Counted.among(list(cells.agrees))

@@ -6,9 +6,10 @@ from IPython.display import Markdown
 
 from prlib import paper
 from prlib.data import DATASETS
-from prlib.findings.cells import COLUMNS, compare, measured
+from prlib.findings.cells import each_once, measured
 from prlib.findings.checks import checks
 from prlib.findings.claims import Verdict, judge_claims
+from prlib.findings.here import Counted
 from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
@@ -104,12 +105,12 @@ def summary(records: Iterable[Record]) -> Markdown:
     for side, title in SIDES.items():
         verdicts_ = [v for v in found if _side(v) == side]
         lines.append(f"- {len(verdicts_)} speak {title}: {markdown(_words(verdicts_, ', '))}.")
-    numbers = compare(cells, table=[2, 5, 6, 7]).query("case != 'normal'").drop_duplicates(COLUMNS)
-    agrees = [bool(a) for a in numbers.agrees if a is not None]
+    numbers = each_once(cells)
+    agree, known = Counted.among(numbers.agrees)
     return Markdown(
         f"Of the paper's {len(found)} claims\n\n" + "\n".join(lines) + f"\n\nOf the {len(paper.tables())} numbers in "
-        f"its tables {len(numbers)} are left if each is counted once. This run measures {len(agrees)} of these as the "
-        f"paper did, and {sum(agrees)} agree with the paper's."
+        f"its tables {len(numbers)} are left if each is counted once. This run measures {known} of these as the "
+        f"paper did, and {agree} agree with the paper's."
     )
 
 

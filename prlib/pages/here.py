@@ -7,8 +7,8 @@ from typing import Any
 from IPython.display import Markdown
 
 from prlib.data import DATASETS
-from prlib.findings.cells import measured
-from prlib.findings.here import Counted, beside, with_the_paper
+from prlib.findings.cells import each_once, measured
+from prlib.findings.here import Counted, beside
 from prlib.pages.content import Content, number
 from prlib.pages.names import PHASE_TITLES, attack_title
 from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, frame
@@ -65,7 +65,8 @@ def reproduced(records: Iterable[Record], here: Here) -> Markdown | None:
     networks = {record.experiment.training for record in judged}
     tested = {r.experiment.training.dataset: r.experiment.n_test for r in judged if not r.experiment.attacks}
     cells = measured(judged)
-    paper, ours = with_the_paper(cells), Counted.among(list(beside(measured(records), cells).reproduces))
+    paper = Counted.among(each_once(cells).agrees)
+    ours = Counted.among(beside(measured(records), cells).reproduces)
     return Markdown(
         f"**Reproduced here, just now:** this machine judged {len(networks)} published networks on "
         f"{sum(tested.values()):,} test images. {paper.agree} of {paper.of} accuracies agree with the paper's, "
