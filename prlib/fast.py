@@ -15,7 +15,7 @@ from prlib.model import PaperCNN
 
 threshold_backward = torch.ops.aten.threshold_backward
 
-SMALLEST_BATCH = 6
+SMALLEST_BATCH = 8
 """From so many images on the fast way is the faster one; fewer are left to the layers."""
 
 
