@@ -71,6 +71,7 @@ __all__ = [
     "badge",
     "below",
     "benchmark",
+    "both_verdicts",
     "by_dataset",
     "cases",
     "choices",
