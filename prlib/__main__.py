@@ -7,6 +7,8 @@ if __name__ == "__main__":
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # to be interrupted in silence while the imports take seconds
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # whatever the terminal cannot show
     from prlib.command_line import main
 
     signal.signal(signal.SIGINT, before)

@@ -48,7 +48,7 @@ class Store:
     def save(self, record: Record) -> None:
         """Write the record, in the place of an older one at once."""
         with atomically(self.record_path(record.experiment)) as partial:
-            partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
+            partial.write_text(json.dumps(to_json(record), indent=1) + "\n", "utf-8")
 
     def records(self, experiments: Iterable[Experiment] | None = None) -> tuple[list[Record], list[str]]:
         """The stored records of the experiments, or all by name, and a sentence about each that is damaged."""

@@ -74,7 +74,7 @@ def costs(records: Iterable[Record]) -> Table:
 def benchmark(name: str, file: str = BENCHMARKS.name) -> Markdown:
     """One of the tables that ``make bench`` wrote, for each number of threads; says so if it was not run."""
     path = BENCHMARKS.with_name(file)
-    measured = json.loads(path.read_text()) if path.exists() else {"tables": []}
+    measured = json.loads(path.read_text("utf-8")) if path.exists() else {"tables": []}
     texts = []
     for table in (t for t in measured["tables"] if t["name"] == name):
         machine = measured["machine"]

@@ -22,10 +22,10 @@ def tables() -> pd.DataFrame:
 @cache
 def claims() -> tuple[dict[str, Any], ...]:
     """The testable claims, the paper's and this book's; the head of ``claims.yaml`` explains their fields."""
-    return tuple(yaml.safe_load((_HERE / "claims.yaml").read_text()))
+    return tuple(yaml.safe_load((_HERE / "claims.yaml").read_text("utf-8")))
 
 
 @cache
 def deviations() -> tuple[dict[str, Any], ...]:
     """What the paper leaves open and what we chose; the head of ``deviations.yaml`` explains the fields."""
-    return tuple(yaml.safe_load((_HERE / "deviations.yaml").read_text()))
+    return tuple(yaml.safe_load((_HERE / "deviations.yaml").read_text("utf-8")))

@@ -20,7 +20,7 @@ T = TypeVar("T")
 @cache
 def read_yaml(name: str) -> Any:
     """What a YAML file of this folder holds."""
-    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text())
+    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text("utf-8"))
 
 
 def _among(names: Collection[str]) -> AfterValidator:

@@ -1,0 +1,92 @@
+"""Wherever it runs: paths, homes, users, locales, repositories of others."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from prlib import provenance
+from prlib.machine import git
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def prlib(*arguments, **environment):
+    """What the command line does in another environment."""
+    command = [sys.executable, "-m", "prlib", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+
+
+# Locales.
+
+
+@pytest.mark.parametrize("folder", ["prlib", "workflow", "book/_ext", "benchmarks"])
+def test_text_is_utf_8_in_files_whatever_the_locale(folder):
+    """Ruff sees what is opened, and paths whose type is plain; here are all calls of these names."""
+    paths = [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in ("", ".py")]
+    scripts = [path for path in paths if path.suffix or b"env python" in path.read_bytes()]
+    calls = [node for path in scripts for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
+    named = [ast.unparse(node) for node in calls if getattr(node.func, "attr", "") in ("read_text", "write_text")]
+    others = [ast.unparse(node) for node in calls if {"text"} & {keyword.arg for keyword in node.keywords}]
+    assert scripts and [call for call in named if "'utf-8'" not in call and "'WHEEL'" not in call] == []
+    assert [call for call in others if call.startswith("subprocess")] == []
+
+
+def test_the_command_line_speaks_in_any_locale():
+    helped = prlib("run", "--help", **ASCII)
+    assert (helped.returncode, helped.stderr) == (0, "") and "cuda:0" in helped.stdout and "…" not in helped.stdout
+    refused = prlib("run", "ε", **ASCII)
+    assert refused.returncode == 2 and refused.stderr.startswith("prlib: no experiment")
+    assert refused.stderr.count("\n") == 1
+
+
+# The commit in a record.
+
+
+def commit_in(folder):
+    """A repository with one file committed, and that commit."""
+    folder.mkdir(exist_ok=True)
+    (folder / "file").touch()
+    run = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", folder.name]):
+        subprocess.run([*run, *command], check=True)
+    return subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, check=True).stdout
+
+
+def test_git_speaks_of_the_folders_own_repository_alone(tmp_path, monkeypatch):
+    outer = commit_in(tmp_path)
+    library = tmp_path / "library"
+    library.mkdir()
+    with pytest.raises(FileNotFoundError, match="library is no git repository"):
+        git("rev-parse", "HEAD", root=library)
+    (library / ".git").mkdir()  # broken: git would look above
+    with pytest.raises(OSError, match=r"git fails in .*library: fatal: not a git repository"):
+        git("rev-parse", "HEAD", root=library)
+    own = commit_in(library)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))  # as in a hook
+    assert git("rev-parse", "HEAD", root=library) == own != outer
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_a_repository_of_another_user_is_said_to_be_one(tmp_path, monkeypatch, capsys):
+    commit_in(tmp_path)
+    for path in (tmp_path, tmp_path / ".git"):
+        os.chown(path, 12345, 12345)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(provenance, "git", lambda *arguments: git(*arguments, root=tmp_path))
+    assert provenance._code() == (None, None)
+    said = capsys.readouterr().err
+    assert said.startswith("prlib: the record will name no commit of the code, since git fails in")
+    assert "dubious ownership" in said and said.count("\n") == 1
+
+
+def test_a_record_names_the_commit_of_this_code(tmp_path, monkeypatch, capsys):
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    assert provenance._code()[0] == head.decode().strip()
+    monkeypatch.setattr(provenance, "git", lambda *arguments: git(*arguments, root=Path(tmp_path)))
+    assert provenance._code() == (None, None) and capsys.readouterr().err == ""
