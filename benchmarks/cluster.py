@@ -63,7 +63,7 @@ def workplace(folder: Path, seconds: dict[str, float]) -> None:
         (folder / name).mkdir(parents=True)
     (folder / "workflow").symlink_to(ROOT / "workflow")
     (folder / "jobs").touch()
-    (folder / "plan.json").write_text(json.dumps({"ready": [], "to do": jobs}), "utf-8")
+    (folder / "plan.json").write_text(json.dumps({"store": "store", "records": [], "to do": jobs}), "utf-8")
     (folder / "prlib" / "__main__.py").write_text(STUB, "utf-8")
     for name, duration in seconds.items():
         (folder / "durations" / name).write_text(str(duration), "utf-8")
