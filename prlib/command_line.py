@@ -21,7 +21,7 @@ from prlib.jobs import side_by_side
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
 from prlib.record import Record
-from prlib.run import Context, prepare, run, verify
+from prlib.run import Context, check, prepare, run, verify
 from prlib.statistics import wilson
 
 UNFINISHED = 3
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
     if options.jobs == 1:
         status = _measure(experiments, *how)
     else:
-        prepare(experiments, context)
+        check(experiments, context, options.recompute)
         status = _measure_side_by_side(experiments, how, options.jobs)
     if status == UNFINISHED:
         done = sum(map(parameters.store.is_current, experiments))
@@ -138,6 +138,8 @@ def _show(options: argparse.Namespace, parameters: Parameters, experiments: list
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
+    if not 0 <= options.least <= 1:
+        raise ValueError(f"--least must be a share from 0 to 1; got {options.least:g}")
     records, status = _stored(parameters, experiments)
     store, context = parameters.store, Context(parameters.store, progress=options.progress, data=options.data)
     there = [r for r in records if store.judgeable(r)]

@@ -707,6 +707,10 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
         (["run", "--device", "cuda:99", "--datasets", "mnist"], "cuda:99"),
         (["run", "--n-train", "99999", "--datasets", "mnist"], "99999"),
         (["show"], "no record"),
+        (["verify", "--least", "nan"], "--least must be a share from 0 to 1; got nan"),
+        (["verify", "--least", "-1"], "got -1"),
+        (["verify", "--least", "99.5"], "got 99.5"),
+        (["verify", "--images", "0"], "--images must be a positive integer; got 0"),
     ],
 )
 def test_the_command_line_refuses_bad_input_in_one_sentence(arguments, named, tmp_path, monkeypatch, capsys):
