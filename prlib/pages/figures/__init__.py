@@ -13,10 +13,12 @@ from prlib.pages.figures.method import (
     staircase,
     staircases,
 )
+from prlib.pages.figures.numbers import all_numbers
 from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon, over_steps, then_and_now, under_attack
 
 __all__ = [
     "accuracy_over_epochs",
+    "all_numbers",
     "architecture",
     "cases",
     "examples",
