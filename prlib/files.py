@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ from torch import Tensor
 
 _SIGNS = (AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 _DIGEST = "sha256"
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise a ValueError unless a name can be part of files' names and of pages: no slash, no space, no markup."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"the name of the {what} must be made of letters, digits, '.', '_' and '-'; got {name!r}")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ from IPython.core.interactiveshell import InteractiveShell
 if {on_colab}:
     sys.modules["google.colab"] = types.ModuleType("google.colab")
 for kernel in range(2):  # the second time everything is there
-    InteractiveShell.instance().run_cell({fetching(origin)!r}).raise_error()
+    InteractiveShell.instance().run_cell({fetching(FORK).replace(FORK, origin)!r}).raise_error()
 import prlib
 print("imported", prlib.__file__)
 """

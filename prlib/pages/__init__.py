@@ -23,6 +23,7 @@ from prlib.pages.comparisons import (
     paper_and_ours,
     training_accuracy,
 )
+from prlib.pages.content import escaped
 from prlib.pages.coverage import coverage, measured_numbers
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
@@ -72,6 +73,7 @@ __all__ = [
     "distances",
     "distances_by_case",
     "effects",
+    "escaped",
     "every_comparison",
     "explained",
     "exposure_of_many",
