@@ -21,6 +21,7 @@ from prlib.pages.comparisons import (
     long_training,
     noise_distances,
     paper_and_ours,
+    seeds,
     training_accuracy,
 )
 from prlib.pages.content import escaped
@@ -104,6 +105,7 @@ __all__ = [
     "sanity_counts",
     "sanity_evidence",
     "scoreboard",
+    "seeds",
     "set_when",
     "side_by_side",
     "source",

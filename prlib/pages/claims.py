@@ -95,7 +95,7 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     return Table(frame(rows), "", "scoreboard")
 
 
-SIDES = {"for": "for redrawing", "against": "against it", "neither": "of neither"}
+SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither for nor against it"}
 """What a claim can speak for, as ``claims.yaml`` has it, and what tables call that."""
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.here import beside
-from prlib.findings.pairs import accuracy_on
+from prlib.findings.pairs import OneTraining, accuracy_on
 from prlib.pages.commands import run_command
-from prlib.pages.content import number
+from prlib.pages.content import Number, number
 from prlib.pages.here import HERE, MARKED, Here, described
 from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title, defence_title
 from prlib.pages.prose import number_of, selected
@@ -20,6 +20,7 @@ from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, Table, Tabs, accuracy, badged, formatted, frame, with_minus
 from prlib.profiles import Parameters
 from prlib.record import Record
+from prlib.statistics import wilson
 
 OURS = "ours [95% interval]"
 """The column of our numbers beside the paper's."""
@@ -129,6 +130,30 @@ def training_accuracy(records: Iterable[Record]) -> Table:
     return Table(frame(rows), caption, "training-accuracy", columns)
 
 
+def seeds(records: Iterable[Record], dataset: str, defence: str, epochs: int) -> Table:
+    """Every training of a network by itself: a row a cell of the paper's attacks, a column a seed, and the paper's."""
+    cells = select(measured(records), {"dataset": dataset, "defence": defence, "epochs": epochs})
+    several = cells[cells.trainings.map(len) > 1].sort_values("n_test", ascending=False)
+    together = compare(several, dataset=dataset, defence=defence, epochs=epochs, table=[2, 6, 7])
+    rows = [
+        {
+            "attack": attack_title(cell.attack) if cell.attack else "none",
+            "case": cell.case or PHASE_TITLES[cell.phase],
+            **{
+                f"seed {one.seed}": number(wilson(one.accuracy * cell.n_test, cell.n_test), (one,))
+                for one in cell.trainings
+            },
+            "paper": cell.accuracy,
+            "images": cell.n_test,
+        }
+        for cell in together[(together.case != "normal") & together.ours.notna()].itertuples()
+    ]
+    numbers = {name: accuracy() for row in rows for name in row if name.startswith("seed")}
+    caption = f"{DATASETS[dataset].title}, {defence_title(defence)}, {epochs} epochs: each training by itself."
+    columns = numbers | {"paper": formatted(".4f"), "images": COUNT}
+    return Table(frame(rows), caption, f"seeds-{dataset}-{defence}", columns, fold="Each training by itself")
+
+
 def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
     """Accuracy under the paper's attacks on the first n test images of all, and on the others, of redrawn MNIST."""
     where = {"dataset": "mnist", "defence": "pr", "attack": ATTACKS, "case": list("ABC")}
@@ -212,6 +237,10 @@ def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], 
             images = {one.images for one in shown.values() if one}
             rows.append({"dataset": data.title, **shown, "images": ", ".join(f"{n:,}" for n in sorted(images))})
     return Table(frame(rows), caption, name, dict.fromkeys(columns, accuracy(digits=3)))
+
+
+def _alone(training: OneTraining, images: int) -> Number:
+    return Number(wilson(training.accuracy * images, images), (training,))
 
 
 def _side_by_side(
