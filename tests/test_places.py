@@ -90,3 +90,59 @@ def test_a_record_names_the_commit_of_this_code(tmp_path, monkeypatch, capsys):
     assert provenance._code()[0] == head.decode().strip()
     monkeypatch.setattr(provenance, "git", lambda *arguments: git(*arguments, root=Path(tmp_path)))
     assert provenance._code() == (None, None) and capsys.readouterr().err == ""
+
+
+# The site.
+
+
+def test_two_renderings_take_turns(tmp_path):
+    """The builder is a stand-in, which says when it begins and ends; the rest is the script itself."""
+    book = tmp_path / "a clone"
+    for folder in ("book", "prlib/sample", "results/tenth/records", "results/reference/records", "workflow", "bin"):
+        (book / folder).mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml", "references.bib", "CHANGELOG.md", "CITATION.cff", "prlib/sample/README.md"):
+        (book / name).touch()
+    (book / "results/published/records").mkdir(parents=True)
+    (book / "results/published/records/one.json").touch()
+    (book / "bin/python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (book / "bin/jupyter-book").write_text(
+        '#!/bin/sh\necho begin >> said; ls "${10}/records" >> said; sleep 1; echo end >> said\n'
+    )
+    for script in (book / "bin").iterdir():
+        script.chmod(0o755)
+    command = [ROOT / "workflow" / "render", "book", "results/published/records", "."]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BIN": str(book / "bin")}
+    environment.pop("RENDERING", None)
+    both = [subprocess.Popen(command, cwd=book, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate()[1] for process in both)
+    assert [process.returncode for process in both] == [0, 0] and said[0] == ""
+    assert said[1].startswith("prlib: waiting for another process, which renders the site")
+    assert (book / "said").read_text().split() == ["begin", "one.json", "end"] * 2
+
+
+def test_what_the_tools_remember_stays_in_the_folder(tmp_path):
+    """The variables that make sets, and where matplotlib, IPython, Jupyter and Snakemake then write."""
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "--eval=shown: ; @env && echo $(SNAKEMAKE)", "shown"],
+        cwd=ROOT,
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    variables = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    assert variables["PYTHONUTF8"] == "1" and f"XDG_CACHE_HOME={ROOT}/_build/tools" in shown.splitlines()[-1]
+    script = (
+        "import IPython.paths, jupyter_core.paths as j, matplotlib as m; "
+        "print(m.get_configdir(), m.get_cachedir(), IPython.paths.get_ipython_dir(), j.jupyter_runtime_dir(), "
+        "j.jupyter_config_dir(), j.jupyter_data_dir(), sep='\\n')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=variables | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert len(told) == 6 and all(path.startswith(f"{ROOT}/_build/tools/") for path in told)
+    assert not list(tmp_path.iterdir())
