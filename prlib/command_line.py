@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from prlib import archive, bundle
@@ -17,6 +16,7 @@ from prlib.cases import BATCH_SIZE
 from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
+from prlib.files import expanded
 from prlib.jobs import side_by_side
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
@@ -156,21 +156,19 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
 
 
 def _pack(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    for path in archive.pack(parameters.store, experiments, Path(options.out).expanduser(), options.megabytes):
+    for path in archive.pack(parameters.store, experiments, expanded(options.out), options.megabytes):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
 def _merge(options: argparse.Namespace, *_: Any) -> int:
-    root, new, there = archive.merge(
-        [Path(path).expanduser() for path in options.archives], results_folder(), options.into
-    )
+    root, new, there = archive.merge([expanded(path) for path in options.archives], results_folder(), options.into)
     print(f"{new} files are now in {root}; {there} were there already")
     return 0
 
 
 def _bundle(options: argparse.Namespace, *_: Any) -> int:
-    for path in bundle.bundle(Path(options.out).expanduser(), options.megabytes, options.data):
+    for path in bundle.bundle(expanded(options.out), options.megabytes, options.data):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 

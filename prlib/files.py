@@ -24,6 +24,15 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"the name of the {what} must be made of letters, digits, '.', '_' and '-'; got {name!r}")
 
 
+def expanded(path: str | Path) -> Path:
+    """A path whose ~ stands for the home folder; a ValueError says so where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in a container
+        where = "set HOME, or name another folder (the datasets' by PRLIB_DATA, the records' by PRLIB_RESULTS)"
+        raise ValueError(f"{path} begins in a home folder, and there is none; {where}") from error
+
+
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
     """Yield a path to write to that becomes ``path`` only once the block has ended, so that no file is half-written.

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,44 @@ def test_a_record_names_the_commit_of_this_code(tmp_path, monkeypatch, capsys):
     assert provenance._code()[0] == head.decode().strip()
     monkeypatch.setattr(provenance, "git", lambda *arguments: git(*arguments, root=Path(tmp_path)))
     assert provenance._code() == (None, None) and capsys.readouterr().err == ""
+
+
+# Homes and users.
+
+
+NOBODY = """
+import os, sys
+os.setgroups([]); os.setgid(23456); os.setuid(23456)
+del os.environ["HOME"]
+from prlib.command_line import main
+for arguments, variables in (
+    (["list", "--names", "--datasets", "mnist"], {}),
+    (["run", "mnist-sample20-none-s0-e1-clean", "--n-train", "20", "--n-test", "20", "--epochs", "1"], {}),
+    (["run", "mnist-full20-none-s0-e1-clean", "--profile", "published", "--n-train", "20", "--epochs", "1"], {}),
+    (["list", "--names", "--datasets", "mnist"], {"PRLIB_RESULTS": "~/x"}),
+):
+    os.environ |= variables
+    print("status", main([*arguments, "--progress", "none"] if arguments[0] == "run" else arguments), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_user_whom_the_system_does_not_know_and_without_a_home(tmp_path):
+    for parent in (folder for folder in (tmp_path, *tmp_path.parents) if "pytest" in str(folder)):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    os.chown(tmp_path, 23456, 23456)
+    environment = os.environ | {"PRLIB_RESULTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment.pop("PRLIB_DATA", None)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import prlib.command_line, torch._dynamo\n{NOBODY}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert re.findall(r"status (\d)", done.stdout) == ["0", "0", "2", "2"], done.stderr
+    *_, data, results = done.stderr.splitlines()
+    assert data.startswith("prlib: ~/.cache/prlib begins in a home folder, and there is none; set HOME, or name")
+    assert results.startswith("prlib: ~/x begins in a home folder") and "Traceback" not in done.stderr
 
 
 # The site.

@@ -9,6 +9,7 @@ from typing import Any
 from prlib.chosen import n_images
 from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.files import expanded
 from prlib.profiles.declaration import checked, declared, described
 from prlib.profiles.named import NAMED
 from prlib.profiles.suites import Entry, Profile, check_suites, read_profile, read_yaml
@@ -171,7 +172,7 @@ def check_names(names: Iterable[str]) -> None:
 
 def results_folder() -> Path:
     """Where stores are: $PRLIB_RESULTS, or results/ of the repository (of the working folder where there is none)."""
-    return Path(os.environ.get("PRLIB_RESULTS") or repository_results()).expanduser()
+    return expanded(os.environ.get("PRLIB_RESULTS") or repository_results())
 
 
 def repository_results() -> Path:
