@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from prlib import attacks
 from prlib.data import load, to_float
+from prlib.pages.story import published_network
 from prlib.redraw import PixelRedraw
-from prlib.snapshot import load_model
 
 NETWORKS = {"undefended": "none", "redrawn": "pr"}
 SETTINGS = json.loads((ROOT / "book" / "_root" / "play" / "digits.json").read_text())
@@ -43,10 +43,7 @@ def compute(tab: Page, body: str, **given):
 
 def model(name):
     """In float64, since the page sums in float64: in float32 a ReLU's input near 0 may be rounded to the other side."""
-    (weights,) = (ROOT / "results/published/weights").glob(
-        f"mnist-full60000-{NETWORKS[name]}-s0-*/epoch-0050.safetensors"
-    )
-    return load_model(weights).double()
+    return published_network("mnist", NETWORKS[name]).double()
 
 
 def gradient(network, images, labels):
