@@ -45,6 +45,7 @@ export function show(app, state, step, { size, channels, classes, thresholds, ra
   element(".crossed").textContent = `${where}: ${n.toLocaleString("en")} of ${pixels.toLocaleString("en")}`;
   const epsilon = state.attack === "none" ? 0 : state.epsilon;
   staircase(element("svg"), thresholds, ranges, epsilon, attacked.image, draws[0]?.image);
+  if (!draws.length) for (const name of ["redrawn", "draws"]) clear(element(`.${name}`));
   if (!done) return "";
 
   if (draws.length) {
@@ -64,5 +65,15 @@ function bars(list, shares, here, format) {
     row.classList.toggle("first", i === first);
     row.classList.toggle("wrong", i === first && i !== here);
     row.lastChild.textContent = format(shares[i]);
+  }
+}
+
+/** Leave nothing of an earlier answer. */
+function clear(part) {
+  const canvas = part.querySelector("canvas");
+  canvas.width = canvas.height; // as it is, but empty
+  for (const row of part.querySelectorAll("li")) {
+    row.style.removeProperty("--share");
+    row.className = row.lastChild.textContent = "";
   }
 }
