@@ -3,6 +3,7 @@
 import { paint } from "./canvas.js";
 
 const SIDE = 28;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** `changed` gets every new image, in whole 255ths as an address holds them. Returns how to set one. */
 export function drawingPad(canvas, changed) {
