@@ -10,16 +10,27 @@ from prlib.pages.attacks import (
     labels_given,
     longer,
 )
-from prlib.pages.claims import answer, every_comparison, scoreboard, set_when, summary, suspicions, verdicts
+from prlib.pages.claims import (
+    answer,
+    both_verdicts,
+    every_comparison,
+    scoreboard,
+    set_when,
+    summary,
+    suspicions,
+    verdicts,
+)
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
+    by_dataset,
     distances,
     first_and_rest,
     glance,
     long_training,
     noise_distances,
     paper_and_ours,
+    seeds,
     training_accuracy,
 )
 from prlib.pages.deviations import ablated, choices, effects, explained
@@ -28,6 +39,7 @@ from prlib.pages.here import Here, just_now, reproduced
 from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
 from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
+from prlib.pages.reproduction import coverage, measured_numbers
 from prlib.pages.robustness import (
     convergence,
     exposure_of_many,
@@ -36,7 +48,9 @@ from prlib.pages.robustness import (
     sanity_counts,
     sanity_evidence,
 )
-from prlib.pages.tables import Table, badge, note
+from prlib.pages.story import gallery, strip
+from prlib.pages.tables import Table, Tabs, badge, folded, note
+from prlib.pages.visit import clone, route, side_by_side
 
 __all__ = [
     "ATTACKS",
@@ -47,6 +61,7 @@ __all__ = [
     "VARIANT_TITLES",
     "Here",
     "Table",
+    "Tabs",
     "ablated",
     "above",
     "accuracies",
@@ -56,11 +71,15 @@ __all__ = [
     "badge",
     "below",
     "benchmark",
+    "both_verdicts",
+    "by_dataset",
     "cases",
     "choices",
+    "clone",
     "committed",
     "convergence",
     "costs",
+    "coverage",
     "datasets_table",
     "distances",
     "distances_by_case",
@@ -70,6 +89,8 @@ __all__ = [
     "exposure_of_many",
     "falls_more",
     "first_and_rest",
+    "folded",
+    "gallery",
     "glance",
     "guarantees",
     "just_now",
@@ -77,6 +98,7 @@ __all__ = [
     "level",
     "long_training",
     "longer",
+    "measured_numbers",
     "network_table",
     "noise_distances",
     "note",
@@ -87,13 +109,17 @@ __all__ = [
     "reproduced",
     "rerun_command",
     "rivals",
+    "route",
     "same",
     "sanity_counts",
     "sanity_evidence",
     "scoreboard",
+    "seeds",
     "set_when",
+    "side_by_side",
     "source",
     "start",
+    "strip",
     "summary",
     "suspicions",
     "tell",

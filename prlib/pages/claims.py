@@ -1,6 +1,6 @@
 """Verdicts on the claims, and what is suspicious."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from IPython.display import Markdown
 
@@ -13,7 +13,7 @@ from prlib.findings.here import Counted
 from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, P, Table, frame
+from prlib.pages.tables import COUNT, SIGNED, P, Table, Tabs, frame
 from prlib.record import Record
 
 
@@ -53,6 +53,12 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
 
 
+def both_verdicts(records: Iterable[Record], prefix: str, suites: Collection[str] | None = None) -> Tabs:
+    """The verdicts of a run, and of the long trainings on a tenth of the images, which judge what the run cannot."""
+    tenth = verdicts(committed("tenth", suites), prefix, "tenth")
+    return Tabs({"all images": verdicts(records, prefix), "a tenth of them, up to 1,000 epochs": tenth})
+
+
 def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Table:
     """Every comparison behind the verdicts: its difference, what chance makes of it, and what is concluded."""
     rows = [
@@ -73,7 +79,8 @@ def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Ta
     ]
     columns = {"epochs": COUNT, "difference [95% interval]": SIGNED, "p": P, "p (Holm)": P, "images": COUNT}
     caption = f"Every comparison behind the verdicts (profile `{profile}`). Distances are compared without an interval."
-    return Table(frame(rows), caption, f"comparisons-{prefix or 'all'}-{profile}", columns)
+    name = f"comparisons-{prefix or 'all'}-{profile}"
+    return Table(frame(rows), caption, name, columns, fold=f"All {len(rows)} comparisons")
 
 
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
@@ -94,7 +101,7 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     return Table(frame(rows), "", "scoreboard")
 
 
-SIDES = {"for": "for redrawing", "against": "against it", "neither": "of neither"}
+SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither for nor against it"}
 """What a claim can speak for, as ``claims.yaml`` has it, and what tables call that."""
 
 
@@ -137,7 +144,8 @@ def suspicions(records: Iterable[Record], chapter: str) -> Table:
         for (attack, finding), group in found.groupby(["attack", "finding"], sort=False)
     ]
     shown = frame(rows, ["attack", "finding", "records"])
-    return Table(shown, "What the checks beside the numbers have found.", f"checks-{chapter}")
+    caption = "What the checks beside the numbers have found."
+    return Table(shown, caption, f"checks-{chapter}", fold=f"{len(rows)} findings of the checks")
 
 
 def _side(verdict: Verdict) -> str:
