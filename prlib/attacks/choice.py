@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prlib.attacks.base import by_batch, check_parameters, defended
+from prlib.attacks.known import is_random
 from prlib.data import Transform
 from prlib.guard import guarded
 
@@ -28,6 +29,7 @@ def robust_probability(
     """
     check_parameters(draws=draws, batch_size=batch_size)
     network = defended(model, preprocess, generator)
+    draws = draws if preprocess is None or is_random(preprocess) else 1  # all would be alike
 
     @torch.no_grad()
     def judge(batch: Tensor, targets: Tensor) -> Tensor:

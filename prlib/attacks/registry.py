@@ -40,6 +40,7 @@ class Kind:
         follows_gradient: whether it sees the gradient of the network that it attacks, or is a black-box attack.
         bounded: whether it stays within an ε.
         passes_on: the function that takes the options which ``function`` does not name.
+        crosses: whether it needs a defence that is a staircase (``prlib.attacks.known.staircase_of``).
         from_torchattacks: whether it needs that library.
     """
 
@@ -50,6 +51,7 @@ class Kind:
     follows_gradient: bool = True
     bounded: bool = True
     passes_on: Callable[..., Tensor] | None = None
+    crosses: bool = False
     from_torchattacks: bool = False
 
     @property
@@ -99,7 +101,7 @@ KINDS: dict[str, Kind] = {
     ),
     "cw_released": Kind("CW as released", cw_released, lambda max_steps, **_: Cost(max_steps), bounded=False),
     "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
-    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE),
+    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE, crosses=True),
     "square": Kind(
         "Square",
         square,
