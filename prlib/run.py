@@ -21,10 +21,11 @@ from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answ
 from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
-from prlib.experiment import Experiment, Training, derive, labelled
+from prlib.experiment import Experiment, Training, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
 from prlib.record import Cell, Record, Seconds, pack, unpack
+from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import progress_bar, train

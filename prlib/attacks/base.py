@@ -148,12 +148,12 @@ ALLOWED: dict[str, Rule] = {
     **dict.fromkeys(("decay", "confidence", "warm_up"), _NOT_NEGATIVE),
     **dict.fromkeys(("step_size", "learning_rate", "initial_const"), _POSITIVE),
     **dict.fromkeys(("steps", "max_steps", "binary_search_steps", "rounds", "queries", "batch_size"), _COUNT),
-    **dict.fromkeys(("restarts", "draws", "moves", "width"), _COUNT),
+    **dict.fromkeys(("restarts", "draws", "moves", "width", "votes", "evaluations"), _COUNT),
     "direction": ("one of sign, momentum, adam", lambda value: value in DIRECTIONS),
     **dict.fromkeys(("targets", "late_draws"), _NATURAL),
     "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),
     "norm": ('"sign" or "l2"', lambda value: value in ("sign", "l2")),
-    "smooth": ("True or False", lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("smooth", "lucky"), ("True or False", lambda value: isinstance(value, bool))),
 }
 """What each parameter of an attack may be, in words and as a test of a value.
 

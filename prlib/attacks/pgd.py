@@ -148,3 +148,17 @@ def transfer(
 ) -> Tensor:
     """``attacks.pgd`` on another network, the surrogate: it neither sees the model nor its defence."""
     return pgd(surrogate, images, labels, generator=generator, **options)
+
+
+def transfer_through(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    surrogate: nn.Module,
+    defence: Transform | None,
+    generator: torch.Generator,
+    **options: Any,
+) -> Tensor:
+    """``attacks.eot_pgd`` on a surrogate behind the same defence: all but the model's weights is known."""
+    return eot_pgd(surrogate, images, labels, defence=defence, generator=generator, **options)

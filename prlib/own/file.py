@@ -12,10 +12,11 @@ from torch import nn
 
 from prlib.attacks.known import Known
 from prlib.data import Split, Transform, to_float
-from prlib.experiment import Training, derive
+from prlib.experiment import Training
 from prlib.guard import Guarded
 from prlib.machine import one_thread
 from prlib.profiles import Parameters, default_recipe, repository_results
+from prlib.seeds import derive
 from prlib.snapshot import load_model, snapshot_path
 from prlib.store import Store
 from prlib.train import train, transformed

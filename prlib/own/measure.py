@@ -52,7 +52,8 @@ def suite(known: Known, dataset: str, epsilon: float | None = None, names: Seque
         *suites["random" if known.random else "fixed"],
         *(suites["random staircase" if known.random else "fixed staircase"] if known.staircase else ()),
     ]
-    allowed = [name for name in read_yaml("protocol")["attacks"] if default_attack(name, dataset).kind.adaptive]
+    kinds = {name: default_attack(name, dataset).kind for name in read_yaml("protocol")["attacks"]}
+    allowed = [n for n, k in kinds.items() if k.adaptive and k.bounded and not {"surrogate", "defence"} <= k.needs]
     for name in chosen:
         if name not in allowed:
             raise ValueError(f"attacks must be among {', '.join(allowed)}; got {name!r}")
