@@ -148,7 +148,7 @@ ALLOWED: dict[str, Rule] = {
     **dict.fromkeys(("decay", "confidence", "warm_up"), _NOT_NEGATIVE),
     **dict.fromkeys(("step_size", "learning_rate", "initial_const"), _POSITIVE),
     **dict.fromkeys(("steps", "max_steps", "binary_search_steps", "rounds", "queries", "batch_size"), _COUNT),
-    **dict.fromkeys(("restarts", "draws", "moves", "width", "votes", "evaluations"), _COUNT),
+    **dict.fromkeys(("restarts", "draws", "moves", "width", "votes", "evaluations", "boxes"), _COUNT),
     "direction": ("one of sign, momentum, adam", lambda value: value in DIRECTIONS),
     **dict.fromkeys(("targets", "late_draws"), _NATURAL),
     "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),

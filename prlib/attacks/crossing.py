@@ -117,7 +117,7 @@ def crossing(
 def climb_cells(game: Game, cells: Tensor, low: Tensor, high: Tensor, steps: int) -> Tensor:
     """The cells after so many steps of ``crossing`` from these, between ``low`` and ``high``."""
     mean = game.stairs.mean.to(game.clean)
-    most, least = (_extreme(mean, low, high, sign) for sign in (1, -1))
+    most, least = (extreme(mean, low, high, sign) for sign in (1, -1))
     share = torch.ones_like(game.clean[:, 0, 0, 0])
     for _ in range(steps):
         state = game.generator.get_state()
@@ -132,7 +132,7 @@ def climb_cells(game: Game, cells: Tensor, low: Tensor, high: Tensor, steps: int
     return cells
 
 
-def _extreme(mean: Tensor, low: Tensor, high: Tensor, sign: int) -> Tensor:
+def extreme(mean: Tensor, low: Tensor, high: Tensor, sign: int) -> Tensor:
     """Per pixel, the cell from low to high with the largest (sign 1) or smallest (-1) mean value."""
     best = low
     for cell in range(len(mean)):
