@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from prlib.attacks import (
@@ -261,6 +262,24 @@ def test_an_image_without_another_class_stays_as_it_is():
     labels = network(clean).argmax(1)
     found = hop_skip_jump(network, clean, labels, epsilon=0.1, defence=None, generator=seeded(), steps=1)
     assert torch.equal(found, clean)
+
+
+# A defender who votes.
+
+
+@pytest.mark.parametrize("votes", [1, 5, 25])
+def test_a_vote_is_right_as_often_as_the_binomial_says(votes):
+    """A network that is right of each draw with probability 0.6; within 5 standard errors of 4,000 answers an image."""
+    clean, labels = torch.full((50, 1, 1, 1), 0.5), torch.zeros(50, dtype=torch.int64)
+    network = Linear(torch.tensor([[-1.0, 1.0]]), torch.tensor([0.6, -0.6]))  # class 0 where the pixel is below 0.6
+
+    def uniform(x, generator):
+        return torch.rand(x.shape, generator=generator)
+
+    call = {"draws": 80, "votes": votes, "preprocess": uniform, "generator": seeded()}
+    rate = robust_probability(network, clean, labels, **call).mean().item()
+    expected = stats.binom.sf(votes // 2, votes, 0.6)
+    assert abs(rate - expected) < 5 * (expected * (1 - expected) / 4000) ** 0.5
 
 
 # Through the defence.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from prlib.attacks.base import BehindDefence, by_batch, check_parameters, per_image, project, torchattacks
+from prlib.attacks.choice import counted
 from prlib.attacks.known import is_random
 from prlib.data import Transform
 from prlib.guard import guarded
@@ -120,8 +121,7 @@ class _Majority(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         self.generator.set_state(self.state)
-        answers = [self.behind(images.clamp(0, 1)) for _ in range(self.votes)]
-        return torch.stack([one_hot(a.argmax(1), a.shape[1]) for a in answers]).sum(0).float()
+        return counted([self.behind(images.clamp(0, 1)) for _ in range(self.votes)]).float()
 
 
 def foolbox() -> ModuleType:
