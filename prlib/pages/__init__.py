@@ -14,14 +14,17 @@ from prlib.pages.claims import answer, every_comparison, scoreboard, set_when, s
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
+    by_dataset,
     distances,
     first_and_rest,
     glance,
     long_training,
     noise_distances,
     paper_and_ours,
+    seeds,
     training_accuracy,
 )
+from prlib.pages.coverage import coverage, measured_numbers
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
 from prlib.pages.here import Here, just_now, reproduced
@@ -36,7 +39,9 @@ from prlib.pages.robustness import (
     sanity_counts,
     sanity_evidence,
 )
-from prlib.pages.tables import Table, badge, note
+from prlib.pages.story import gallery, strip
+from prlib.pages.tables import Table, badge, folded, note
+from prlib.pages.visit import clone, route, side_by_side
 
 __all__ = [
     "ATTACKS",
@@ -56,11 +61,14 @@ __all__ = [
     "badge",
     "below",
     "benchmark",
+    "by_dataset",
     "cases",
     "choices",
+    "clone",
     "committed",
     "convergence",
     "costs",
+    "coverage",
     "datasets_table",
     "distances",
     "distances_by_case",
@@ -70,6 +78,8 @@ __all__ = [
     "exposure_of_many",
     "falls_more",
     "first_and_rest",
+    "folded",
+    "gallery",
     "glance",
     "guarantees",
     "just_now",
@@ -77,6 +87,7 @@ __all__ = [
     "level",
     "long_training",
     "longer",
+    "measured_numbers",
     "network_table",
     "noise_distances",
     "note",
@@ -87,13 +98,17 @@ __all__ = [
     "reproduced",
     "rerun_command",
     "rivals",
+    "route",
     "same",
     "sanity_counts",
     "sanity_evidence",
     "scoreboard",
+    "seeds",
     "set_when",
+    "side_by_side",
     "source",
     "start",
+    "strip",
     "summary",
     "suspicions",
     "tell",

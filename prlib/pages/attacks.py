@@ -1,5 +1,7 @@
 """The attacks' settings, variants and distances."""
 
+from typing import Any
+
 import pandas as pd
 
 from prlib import paper
@@ -9,7 +11,7 @@ from prlib.experiment import Attack
 from prlib.findings.cells import PAPER_EPOCHS
 from prlib.findings.variants import after_longer_training, against_default, either_label
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
-from prlib.pages.tables import Column, P, Table, badge, formatted, frame, signed, with_minus
+from prlib.pages.tables import Column, P, Table, badged, formatted, frame, signed, with_minus
 from prlib.profiles import default_attack
 from prlib.statistics import ALPHA
 
@@ -48,27 +50,30 @@ def labels_given(cells: pd.DataFrame) -> Table:
         "only with predicted": "only_predicted",
         "only with true": "only_true",
     }
+    either = either_label(cells, "B")
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
             "attack": ATTACK_TITLES[cell.attack],
             **{title: getattr(cell, column) for title, column in shares.items()},
             "right before": cell.kept.value if cell.kept else None,
-            "measured": badge(cell),
         }
-        for cell in either_label(cells, "B").itertuples()
+        for cell in either.itertuples()
     ]
+    rows, conditions = badged(rows, either.itertuples())
     columns = dict.fromkeys([*shares, "right before"], formatted(".4f", missing="–"))
     caption = (
         "Share of the test images that are classified correctly in case B, with predicted and with true labels; and, "
         "with predicted ones, of those that were right before the attack, too."
     )
+    caption += conditions
     return Table(frame(rows), caption, "floor", columns)
 
 
 def attack_variants(cells: pd.DataFrame) -> Table:
     """What each variant of an attack changes in cases A and B."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    judged = []
     for _, group in against_default(cells).groupby(["dataset", "attack"], sort=False):
         by_case = {cell.case: cell for cell in group.itertuples()}
         one = by_case["B"]
@@ -79,14 +84,17 @@ def attack_variants(cells: pd.DataFrame) -> Table:
         }
         for case in "AB":
             row |= {f"case {case}": by_case[case].difference, f"p, {case}": by_case[case].p}
-        rows.append(row | {"measured": badge(one)})
-    shown = frame(rows, ["variant", "attack", "dataset", "case A", "p, A", "case B", "p, B", "measured"])
+        rows.append(row)
+        judged.append(one)
+    rows, conditions = badged(rows, judged)
+    shown = frame(rows, None if rows else ["variant", "attack"])
     shown = shown.sort_values(["variant", "attack"], ascending=False, kind="stable")
     difference = Column(lambda value: with_minus(signed(value)), right=True)
     caption = (
         "Accuracy under each variant of an attack, minus that under the default on the same images; p by McNemar's "
         "test, adjusted by Holm's method for all cells of the variant."
     )
+    caption += conditions
     return Table(shown, caption, "variants", {"case A": difference, "case B": difference, "p, A": P, "p, B": P})
 
 
@@ -139,20 +147,19 @@ def distances_by_case(cells: pd.DataFrame, attack: str) -> Table:
     """L2 distances of what the network classifies from the clean image: only redrawn, and under an attack by case."""
     last = cells[cells.epochs == cells.epochs.max()]
     found = {(cell.dataset, cell.case): cell for cell in last[last.attack == attack].itertuples()}
+    redrawn = [c for c in last[last.phase == "both"].itertuples() if (c.dataset, "C") in found]
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
             "redrawn only": cell.l2,
             **{f"case {case}": found[cell.dataset, case].l2 for case in "BAC"},
-            "measured": badge(found[cell.dataset, "C"]),
         }
-        for cell in last[last.phase == "both"].itertuples()
-        if (cell.dataset, "C") in found
+        for cell in redrawn
     ]
+    rows, conditions = badged(rows, [found[cell.dataset, "C"] for cell in redrawn])
     distances = ["redrawn only", "case B", "case A", "case C"]
     caption = (
         f"L2 distance of the image that the network classifies from the clean one, under {ATTACK_TITLES[attack]} "
         "(means over test images)."
     )
-    shown = frame(rows, ["dataset", *distances, "measured"])
-    return Table(shown, caption, f"distances-{attack}", dict.fromkeys(distances, formatted(".2f")))
+    return Table(frame(rows), caption + conditions, f"distances-{attack}", dict.fromkeys(distances, formatted(".2f")))

@@ -73,7 +73,8 @@ def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Ta
     ]
     columns = {"epochs": COUNT, "difference [95% interval]": SIGNED, "p": P, "p (Holm)": P, "images": COUNT}
     caption = f"Every comparison behind the verdicts (profile `{profile}`). Distances are compared without an interval."
-    return Table(frame(rows), caption, f"comparisons-{prefix or 'all'}-{profile}", columns)
+    name = f"comparisons-{prefix or 'all'}-{profile}"
+    return Table(frame(rows), caption, name, columns, fold=f"All {len(rows)} comparisons")
 
 
 def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str]) -> Table:
@@ -94,7 +95,7 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     return Table(frame(rows), "", "scoreboard")
 
 
-SIDES = {"for": "for redrawing", "against": "against it", "neither": "of neither"}
+SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither for nor against it"}
 """What a claim can speak for, as ``claims.yaml`` has it, and what tables call that."""
 
 

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.here import beside
-from prlib.findings.pairs import accuracy_on
+from prlib.findings.pairs import OneTraining, accuracy_on
 from prlib.pages.commands import run_command
-from prlib.pages.content import number
+from prlib.pages.content import Number, number
 from prlib.pages.here import HERE, MARKED, Here, described
-from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title
+from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title, defence_title
 from prlib.pages.prose import number_of, selected
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, Column, Table, accuracy, badge, formatted, frame, note, with_minus
+from prlib.pages.tables import COUNT, SIGNED, Column, Table, Tabs, accuracy, badged, formatted, frame, with_minus
 from prlib.profiles import Parameters
 from prlib.record import Record
+from prlib.statistics import wilson
 
 OURS = "ours [95% interval]"
 """The column of our numbers beside the paper's."""
@@ -55,21 +55,21 @@ def paper_and_ours(
     known = cells.ours.notna() | cells.here.notna()
     shown = cells[known] if known.any() else cells
     again, comparable = shown.here.notna().any(), shown.agrees.notna().any()
-    place = "noise in" if table == 5 else "redrawn in"
+    place = "noise" if table == 5 else "redrawn"
     rows = [
         {
             "epochs": cell.epochs,
-            **({"defence": cell.defence} if shown.defence.nunique() > 1 else {}),
+            **({"defence": defence_title(cell.defence)} if shown.defence.nunique() > 1 else {}),
             **(_attacked(cell) if attacked else {place: PHASE_TITLES[cell.phase]}),
             "paper": cell.accuracy,
             OURS: number(cell.ours, cell.trainings),
             **({KEPT: number(cell.kept, cell.trainings)} if attacked else {}),
             **({"difference": (cell.difference.value, cell.agrees) if cell.difference else None} if comparable else {}),
             **({HERE: cell.here and (number(cell.here, cell.here_trainings), cell.reproduces)} if again else {}),
-            "measured": None if cell.ours is None else badge(cell, epochs=False),
         }
         for cell in shown.itertuples()
     ]
+    rows, conditions = badged(rows, shown.itertuples(), epochs=False)
     columns = {
         "epochs": COUNT,
         "paper": formatted(".4f"),
@@ -78,30 +78,32 @@ def paper_and_ours(
         HERE: MARKED,
         KEPT: accuracy(),
     }
-    caption = _caption(table, dataset, attacked, how, len(cells) - len(shown), comparable)
+    caption = _caption(table, dataset, attacked, how, len(cells) - len(shown), comparable) + conditions
     if again and here:
         caption += f" Column “{HERE}”: {described(here.parameters)}."
     command = run_command(Parameters(profile), dataset)
     return Table(frame(rows), caption, f"paper-table-{table}-{dataset}", columns, command)
 
 
+def by_dataset(
+    records: Iterable[Record], table: int, datasets: Iterable[str], here: Here, epochs: Sequence[int] | None = None
+) -> Tabs:
+    """A table of the paper beside ours, a tab for each dataset that is in it."""
+    records = list(records)
+    tables = {DATASETS[name].title: paper_and_ours(records, table, name, here, epochs) for name in datasets}
+    return Tabs({title: table for title, table in tables.items() if not table.frame.empty})
+
+
 def long_training(
     table: int, datasets: Iterable[str], suites: Collection[str], epochs: Sequence[int] | None = None
-) -> None:
-    """Show a table of the paper beside the long trainings on a tenth of the images, for each dataset measured."""
-    records, missing = committed("tenth", suites), []
+) -> Tabs:
+    """The same for the long trainings on a tenth of the images, as far as they were measured."""
+    records = committed("tenth", suites)
     seeds = ", ".join(sorted({f"{record.experiment.training.seed}" for record in records}))
     how = f", trained on a tenth of the images (chosen by seed {seeds})"
-    for dataset in datasets:
-        shown = paper_and_ours(records, table, dataset, None, epochs, "tenth", how)
-        if shown.frame.empty:  # a dataset that the paper leaves out of the table
-            continue
-        if shown.frame[OURS].isna().all():
-            missing.append(DATASETS[dataset].title)
-        else:
-            display(replace(shown, name=f"{shown.name}-long"))
-    if missing:
-        display(note(f"Not measured yet on a tenth of the images: {', '.join(missing)}."))
+    tables = {name: paper_and_ours(records, table, name, None, epochs, "tenth", how) for name in datasets}
+    shown = {name: found for name, found in tables.items() if len(found.frame) and found.frame[OURS].notna().any()}
+    return Tabs({DATASETS[name].title: replace(found, name=f"{found.name}-long") for name, found in shown.items()})
 
 
 def training_accuracy(records: Iterable[Record]) -> Table:
@@ -109,21 +111,47 @@ def training_accuracy(records: Iterable[Record]) -> Table:
     records = list(records)
     same = ["dataset", "defence", "epochs", "phase", "n_train"]
     new = {tuple(getattr(c, name) for name in same): c for c in measured(records).query("attack == ''").itertuples()}
-    rows = []
+    rows, judged = [], []
     for cell in measured(records, split="train").itertuples():
         if tested := new.get(tuple(getattr(cell, name) for name in same)):
-            row = {
+            row: dict[str, Any] = {
                 "dataset": DATASETS[cell.dataset].title,
-                "defence": cell.defence,
-                "used in": PHASE_TITLES[cell.phase],
+                "defence": defence_title(cell.defence),
+                "used": PHASE_TITLES[cell.phase],
             }
             row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
             row |= {"test images": number(tested.ours, tested.trainings)}
-            rows.append(row | {"gap": cell.ours.value - tested.ours.value, "measured": badge(cell)})
+            rows.append(row | {"gap": cell.ours.value - tested.ours.value})
+            judged.append(cell)
+    rows, conditions = badged(rows, judged)
     columns = {"epochs": COUNT, "gap": formatted("+.4f")}
     columns |= {"training images": accuracy(), "test images": accuracy()}
-    caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is."
+    caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is." + conditions
     return Table(frame(rows), caption, "training-accuracy", columns)
+
+
+def seeds(records: Iterable[Record], dataset: str, defence: str, epochs: int) -> Table:
+    """Every training of a network by itself: a row a cell of the paper's attacks, a column a seed, and the paper's."""
+    cells = select(measured(records), {"dataset": dataset, "defence": defence, "epochs": epochs})
+    several = cells[cells.trainings.map(len) > 1].sort_values("n_test", ascending=False)
+    together = compare(several, dataset=dataset, defence=defence, epochs=epochs, table=[2, 6, 7])
+    rows = [
+        {
+            "attack": attack_title(cell.attack) if cell.attack else "none",
+            "case": cell.case or PHASE_TITLES[cell.phase],
+            **{
+                f"seed {one.seed}": number(wilson(one.accuracy * cell.n_test, cell.n_test), (one,))
+                for one in cell.trainings
+            },
+            "paper": cell.accuracy,
+            "images": cell.n_test,
+        }
+        for cell in together[(together.case != "normal") & together.ours.notna()].itertuples()
+    ]
+    numbers = {name: accuracy() for row in rows for name in row if name.startswith("seed")}
+    caption = f"{DATASETS[dataset].title}, {defence_title(defence)}, {epochs} epochs: each training by itself."
+    columns = numbers | {"paper": formatted(".4f"), "images": COUNT}
+    return Table(frame(rows), caption, f"seeds-{dataset}-{defence}", columns, fold="Each training by itself")
 
 
 def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
@@ -149,29 +177,31 @@ def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
 
 def distances(records: Iterable[Record]) -> Table:
     """Mean distances between the clean and the final image, by attack and case."""
-    cells = measured(records)
+    cells = measured(records).query("attack != ''")
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defence,
+            "defence": defence_title(cell.defence),
             "attack": attack_title(cell.attack),
             "case": cell.case,
             "L0": cell.l0,
             "L2": cell.l2,
             "L∞": cell.linf,
-            "measured": badge(cell),
         }
-        for cell in cells[cells.attack != ""].itertuples()
+        for cell in cells.itertuples()
     ]
+    rows, conditions = badged(rows, cells.itertuples())
     columns = {"L0": formatted(",.0f"), "L2": formatted(".2f"), "L∞": formatted(".3f")}
-    caption = "How far the final image is from the clean one, in each case (means over test images)."
+    caption = "How far the final image is from the clean one, in each case (means over test images)." + conditions
     return Table(frame(rows), caption, "distances", columns)
 
 
 def noise_distances(cells: pd.DataFrame) -> Table:
     """How far a defence at test time alone takes a clean image, at the last epoch of ``measured``'s cells."""
     last = cells[(cells.phase == "test") & (cells.epochs == cells.epochs.max())]
-    rows = [[DATASETS[cell.dataset].title, cell.defence, cell.l2, cell.linf] for cell in last.itertuples()]
+    rows = [
+        [DATASETS[cell.dataset].title, defence_title(cell.defence), cell.l2, cell.linf] for cell in last.itertuples()
+    ]
     shown = pd.DataFrame(rows, columns=["dataset", "defence", "mean L2", "mean L∞"])
     caption = "Distance between a clean image and the same image with noise, or redrawn."
     return Table(shown, caption, "noise-distance", dict.fromkeys(["mean L2", "mean L∞"], formatted(".2f")))
@@ -183,18 +213,18 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defence,
-            "used in": PHASE_TITLES.get(cell.phase, ""),
+            "defence": defence_title(cell.defence),
+            "used": PHASE_TITLES.get(cell.phase, ""),
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
             column: number(cell.ours, cell.trainings),
             KEPT: number(cell.kept, cell.trainings),
-            "measured": badge(cell),
         }
         for cell in cells.itertuples()
     ]
+    rows, conditions = badged(rows, cells.itertuples())
     told = [title for title in rows[0] if any(row[title] not in ("", None) for row in rows)] if rows else None
-    return Table(frame(rows, told), caption, name, {column: accuracy(interval=True), KEPT: accuracy()})
+    return Table(frame(rows, told), caption + conditions, name, {column: accuracy(interval=True), KEPT: accuracy()})
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
@@ -207,6 +237,10 @@ def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], 
             images = {one.images for one in shown.values() if one}
             rows.append({"dataset": data.title, **shown, "images": ", ".join(f"{n:,}" for n in sorted(images))})
     return Table(frame(rows), caption, name, dict.fromkeys(columns, accuracy(digits=3)))
+
+
+def _alone(training: OneTraining, images: int) -> Number:
+    return Number(wilson(training.accuracy * images, images), (training,))
 
 
 def _side_by_side(
@@ -228,7 +262,7 @@ def _side_by_side(
 
 def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, comparable: bool) -> str:
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
-    caption = f"Table {table} of the paper, {DATASETS[dataset].title}{how}: {accuracy_}. "
+    caption = f"{DATASETS[dataset].title}, {accuracy_}{how}: the paper's (its Table {table}) and ours. "
     if comparable:
         caption += "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
     else:

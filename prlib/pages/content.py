@@ -57,9 +57,10 @@ class Number:
         seeds: Content = tuple((" ", Span(f"{one.seed}", record=one.record)) for one in self.trainings)
         return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", seeds) if interval else "", ")")
 
-    def percent(self) -> Content:
+    def percent(self, digits: int | None = None) -> Content:
         """The value in percent, linked to its record's page; of several trainings the mean, linked to the first's."""
-        return Span(percent(self.estimate.value), record=self.trainings[0].record)
+        value = self.estimate.value
+        return Span(percent(value) if digits is None else f"{value:.{digits}%}", record=self.trainings[0].record)
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ from prlib.data import DATASETS
 from prlib.findings.cells import measured
 from prlib.findings.choices import ablations, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
-from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import COMMITTED, default_attack, default_defence
@@ -115,8 +115,8 @@ def _variants(entry: Mapping[str, Any]) -> str:
 
 def _cell(cell: Any) -> str:
     """One of the paper's cells in words."""
-    where = {"none": "no defence", "both": f"{cell.defence} in both phases", "": cell.defence}
-    words = [DATASETS[cell.dataset].title, where.get(cell.phase, f"{cell.defence} in {PHASE_TITLES.get(cell.phase)}")]
+    phase = PHASE_TITLES[cell.phase] if cell.phase not in ("", "none") else ""
+    words = [DATASETS[cell.dataset].title, " ".join(filter(None, [defence_title(cell.defence), phase]))]
     words += [attack_title(cell.attack), f"case {cell.case}"] if cell.attack else []
     return ", ".join(words)
 

@@ -41,7 +41,8 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     ]
     shown = frame(rows, ["record", "commit", "machine", "training, s", "finished", "test data"])
     columns = {"training, s": formatted(".0f"), "test data": CODE}
-    return Table(shown, "The records behind this chapter.", f"records-{chapter}", columns)
+    fold = f"The {len(rows)} records behind this chapter"
+    return Table(shown, "The records behind this chapter.", f"records-{chapter}", columns, fold=fold)
 
 
 def costs(records: Iterable[Record]) -> Table:

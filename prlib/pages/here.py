@@ -10,8 +10,8 @@ from prlib.data import DATASETS
 from prlib.findings.cells import each_once, measured
 from prlib.findings.here import Counted, beside
 from prlib.pages.content import Content, number
-from prlib.pages.names import PHASE_TITLES, attack_title
-from prlib.pages.tables import COUNT, Column, Table, accuracy, badge, frame
+from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
+from prlib.pages.tables import COUNT, Column, Table, accuracy, badged, frame
 from prlib.profiles import OVERRIDES, Parameters
 from prlib.record import Record
 
@@ -35,24 +35,25 @@ def just_now(records: Iterable[Record], here: Here, chapter: str) -> Table | Non
     """
     if not here.records:
         return None
+    judged = beside(measured(records), measured(here.records))
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defence,
+            "defence": defence_title(cell.defence),
             "epochs": cell.epochs,
-            "used in": PHASE_TITLES.get(cell.phase, ""),
+            "used": PHASE_TITLES.get(cell.phase, ""),
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case,
             "published": number(cell.published, cell.published_trainings),
             HERE: (number(cell.ours, cell.trainings), cell.reproduces),
-            "measured": badge(cell),
         }
-        for cell in beside(measured(records), measured(here.records)).itertuples()
+        for cell in judged.itertuples()
     ]
+    rows, conditions = badged(rows, judged.itertuples())
     columns = {"epochs": COUNT, "published": accuracy(), HERE: MARKED}
     caption = (
         "What this run measured. ✓: the published accuracy of the same network, on more images, differs by no more "
-        "than the 95% interval of the difference allows; ✗: by more."
+        "than the 95% interval of the difference allows; ✗: by more." + conditions
     )
     return Table(frame(rows), caption, f"just-now-{chapter}", columns)
 

@@ -19,8 +19,9 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
     A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
     images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
-    images, ``{name_images}`` says how many. Numbers are linked to their records. A sentence with a number that was not
-    measured is left out, and so are sentences without numbers behind it: what they conclude has nothing to rest on.
+    images, ``{name_images}`` says how many; ``{name_whole}`` is in whole percent. Numbers are linked to their records.
+    A sentence with a number that was not measured is left out, and so are sentences without numbers behind it: what
+    they conclude has nothing to rest on.
 
     Args:
         guards: what the text concludes; unless all of it holds, nothing is told.
@@ -30,6 +31,7 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
         return Markdown("")
     numbers = {name: number_of(one) for name, one in found.items() if one}
     told = {name: markdown(number.percent()) for name, number in numbers.items()}
+    told |= {f"{name}_whole": markdown(number.percent(0)) for name, number in numbers.items()}
     told |= {f"{name}_images": f"{number.images:,}" for name, number in numbers.items()}
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):

@@ -51,7 +51,7 @@ def obtain(parameters: Parameters, suites: Collection[str] | None = None) -> tup
     """The published records of these suites of ``experiments.yaml`` (None: all), and what a run of another kind adds.
 
     A run is measured where something of it is missing and its profile is measured on demand; elsewhere it is said what
-    is not measured yet, and what is stale. Only current records are returned.
+    is not measured yet, and what is stale, but not of all suites at once. Only current records are returned.
     """
     found = _run(parameters, suites)
     own = parameters.store.root not in [repository_results() / profile for profile in COMMITTED]
@@ -67,7 +67,7 @@ def _run(parameters: Parameters, suites: Collection[str] | None) -> list[Record]
         return [run(e, context, anew=parameters.recompute) for e in wanted]
     stored = [parameters.store.load(e) for e in wanted]
     missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
-    if missing or stale:
+    if suites is not None and (missing or stale):
         text = f"Of this chapter's {len(wanted)} experiments in profile `{parameters.profile}`"
         text += f" {missing} have not been measured" * bool(missing) + " and" * bool(missing and stale)
         text += f" {stale} were measured by an older version of the code" * bool(stale)

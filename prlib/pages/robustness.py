@@ -1,4 +1,4 @@
-"""Attacks that know the defence: do they converge, do the checks hold, what can be guaranteed, how do rivals fare?"""
+"""Adaptive attacks: do they converge, do the checks hold, what can be guaranteed, how do rivals fare?"""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ from prlib.findings.checks import MORE, Kept, sanity, worst_cases
 from prlib.findings.pairs import minus
 from prlib.pages.comparisons import KEPT
 from prlib.pages.content import Content, Number, number
-from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import default_defence
 from prlib.record import Record
@@ -55,7 +55,7 @@ def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Tabl
             assert isinstance(redraw, PixelRedraw)
             exposure = Staircase.of(redraw).exposure(images, own)
             exposed = (exposure > 0).float().mean().item()
-            rows.append([DATASETS[split.name].title, kind, own, exposed, exposure.mean().item()])
+            rows.append([DATASETS[split.name].title, defence_title(kind), own, exposed, exposure.mean().item()])
     variation = "total variation a pixel, mean"
     shown = pd.DataFrame(rows, columns=["dataset", "redraw", "ε", "pixels exposed", variation])
     columns = {"ε": formatted(".3f"), "pixels exposed": formatted(".1%", right=False), variation: formatted(".3f")}
@@ -64,7 +64,7 @@ def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Tabl
 
 
 def convergence(cells: pd.DataFrame) -> Table:
-    """Attacks that know the defence, and the same with more of something (``prlib.findings.checks.MORE``)."""
+    """Adaptive attacks, and the same with more of something (``prlib.findings.checks.MORE``)."""
     same = ["dataset", "defence", "phase", "epochs", "n_test", "drawn"]
     found = {(cell.attack, *(getattr(cell, name) for name in same)): cell for cell in cells.itertuples()}
     pairs = [
@@ -110,16 +110,16 @@ def sanity_evidence(records: Iterable[Record]) -> Table:
 
 
 def rivals(records: Iterable[Record]) -> Table:
-    """Defences side by side: clean, under the paper's attacks, under the strongest that know the defence, and cost."""
+    """Defences side by side: clean, under the paper's attacks, under the strongest adaptive one, and cost."""
     records = list(records)
     # Not seconds, which would compare machines: a defence used at test time alone is put before a plain training.
     gradients = {r.experiment.training.defence.name: r.experiment.training.gradients for r in records}
-    known = "attacks that know [95% interval]"
+    known = "adaptive attacks [95% interval]"
     rows = [
         {
             "dataset": DATASETS[cell.dataset].title,
-            "defence": cell.defence,
-            "used in": PHASE_TITLES[cell.phase],
+            "defence": defence_title(cell.defence),
+            "used": PHASE_TITLES[cell.phase],
             "clean": number(cell.clean, cell.clean_trainings),
             "the paper's attacks": number(cell.paper, cell.paper_trainings),
             KEPT: number(cell.kept, cell.kept_trainings),
@@ -135,7 +135,7 @@ def rivals(records: Iterable[Record]) -> Table:
     caption = (
         "Each network before an attacker, all on the same images: accuracy on them clean, under the worst of the "
         "paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else in case B), right before and after "
-        "the worst of these, and under the strongest attack per image of those that know the defence and the label. "
+        "the worst of these, and under the strongest adaptive attack for each image. "
         "Training cost its epochs, and as many gradients for each training image as the last column says."
     )
     return Table(frame(rows), caption, "rivals", columns)

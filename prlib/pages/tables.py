@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -50,6 +50,7 @@ class Table:
         name: what it is referred to by.
         columns: how columns are shown; one that is not named shows numbers or content as they are.
         command: what measures its numbers again, shown below it.
+        fold: the line under which a reader finds it; empty if it stands open.
     """
 
     frame: pd.DataFrame
@@ -57,6 +58,7 @@ class Table:
     name: str
     columns: Mapping[str, Column] = field(default_factory=dict)
     command: str = ""
+    fold: str = ""
 
     def __repr__(self) -> str:
         return f"Table {self.name}: {len(self.frame)} rows"
@@ -74,7 +76,8 @@ class Table:
         if not self.caption:
             return body
         below = f"\n```bash\n{self.command}\n```\n" if self.command else ""
-        return f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n{below}"
+        table = f":::{{table}} {self.caption}\n:name: {self.name}\n\n{body}\n:::\n{below}"
+        return f"::::{{dropdown}} {self.fold}\n{table}::::\n" if self.fold else table
 
     def _repr_html_(self) -> str:
         return self.text().style.hide(axis="index").set_caption(self.caption).to_html(table_uuid=self.name)
@@ -87,6 +90,26 @@ class Table:
         return pd.DataFrame(shown, columns=list(self.frame), dtype=object)
 
 
+@dataclass(frozen=True)
+class Tabs:
+    """Tables of which a reader sees one at a time, by their titles; a title is chosen for the whole page."""
+
+    tables: Mapping[str, Table]
+
+    def __repr__(self) -> str:
+        return f"Tabs: {', '.join(self.tables)}"
+
+    def _repr_markdown_(self) -> str:
+        items = [
+            f"::::{{tab-item}} {title}\n:sync: {title}\n\n{table._repr_markdown_()}\n::::"
+            for title, table in self.tables.items()
+        ]
+        return "\n".join([":::::{tab-set}", *items, ":::::"]) if items else ""
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables.values())
+
+
 def formatted(spec: str, right: bool = True, missing: str = "") -> Column:
     """A column of numbers in a format of Python's."""
     return Column(lambda value: format(value, spec), right, missing)
@@ -95,6 +118,11 @@ def formatted(spec: str, right: bool = True, missing: str = "") -> Column:
 def accuracy(digits: int = 4, interval: bool = False) -> Column:
     """A column of ``Number``, each linked to its record's page; a dash where none was measured."""
     return Column(lambda value: value.content(digits, interval), right=True, missing="–")
+
+
+def folded(table: Table, fold: str) -> Table:
+    """The table under a line that opens it."""
+    return replace(table, fold=fold)
 
 
 def frame(rows: Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> pd.DataFrame:
@@ -112,6 +140,15 @@ def badge(cell: Any, epochs: bool = True) -> Span:
     profile = next((name for name in PROFILES if cell.record in _names(name)), "custom")
     text = f"{profile} · {cell.n_train:,.0f}/{cell.n_test:,.0f} images"
     return Span(f"{text}{f' · {cell.epochs:,} epochs' if epochs else ''}", cell.record, ("badge",))
+
+
+def badged(rows: list[dict[str, Any]], cells: Iterable[Any], epochs: bool = True) -> tuple[list[dict[str, Any]], str]:
+    """The rows with the badge of each one's cell; a badge that all of them share is for the caption instead."""
+    badges = [badge(cell, epochs) if cell.record else None for cell in cells]
+    shared = {one.text for one in badges if one}
+    if len(shared) == 1:
+        return rows, " " + Span(shared.pop(), classes=("badge",)).markdown()
+    return [row | {"measured": one} for row, one in zip(rows, badges, strict=True)], ""
 
 
 def signed(difference: Estimate) -> str:

@@ -13,10 +13,13 @@ from prlib.pages.figures.method import (
     staircase,
     staircases,
 )
+from prlib.pages.figures.numbers import all_numbers
 from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon, over_steps, then_and_now, under_attack
+from prlib.pages.figures.spread import spread
 
 __all__ = [
     "accuracy_over_epochs",
+    "all_numbers",
     "architecture",
     "cases",
     "examples",
@@ -27,6 +30,7 @@ __all__ = [
     "over_epsilon",
     "over_steps",
     "pairs",
+    "spread",
     "staircase",
     "staircases",
     "style",

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from prlib import paper
 from prlib.data import DATASETS
 from prlib.pages.figures.drawing import DASH_CYCLE, DASHES, MARKERS, SHAPES, Series, subplots
-from prlib.pages.names import ATTACKS, LABELS
+from prlib.pages.names import ATTACKS, LABELS, defence_title
 
 
 def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[str, str] = LABELS) -> Figure:
@@ -154,7 +154,7 @@ def then_and_now(cells: pd.DataFrame) -> Figure:
     labels = {
         "clean": "clean images",
         "kept": "right before and after the worst of the paper's attacks",
-        "adaptive": "under attacks that know the defence",
+        "adaptive": "under attacks designed with the defence in mind",
     }
     for y, cell in enumerate(cells.itertuples()):
         known = {name: getattr(cell, name) for name in looks if getattr(cell, name) is not None}
@@ -210,4 +210,4 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int, str]]) -> None:
 def _network(defence: str, phase: str) -> str:
     if defence == "none":
         return "undefended"
-    return LABELS[phase] if defence == "pr" else defence
+    return LABELS[phase] if defence == "pr" else defence_title(defence)

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 
 from prlib.findings.cells import ENOUGH, expected
 from prlib.pages.figures.drawing import subplots
-from prlib.pages.names import LABELS, attack_title
+from prlib.pages.names import LABELS, attack_title, defence_title
 
 
 def spread(cells: pd.DataFrame) -> Figure:
@@ -34,7 +34,7 @@ def spread(cells: pd.DataFrame) -> Figure:
 
 
 def _title(cell: pd.Series) -> str:
-    models = {"pr": "one model", "pr-multi": "twenty models"}.get(cell.defence, cell.defence)
+    models = defence_title(cell.defence)
     if cell.attack:
         return f"{attack_title(cell.attack)}, case {cell.case}, {models}"
     return f"{LABELS[cell.phase]}, {models}" if cell.phase != "none" else LABELS["none"]

@@ -1,0 +1,163 @@
+"""What attack and redraw do to single images, in pictures with the networks' answers beneath."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from prlib.cases import CASES, Batch, follow
+from prlib.data import DATASETS, Transform, load, to_float
+from prlib.experiment import Training
+from prlib.pages.names import ATTACK_TITLES, ATTACKS
+from prlib.pages.records import PUBLISHED
+from prlib.profiles import Parameters, default_attack, default_defence
+from prlib.snapshot import load_model
+
+EPOCH = 50
+"""The epoch of the published networks."""
+
+DRAWS = 50
+"""How often a network answers to an image that is redrawn at random."""
+
+TITLES = ("clean", "attacked", "attacked, then redrawn", "attacked with the redraw in mind")
+"""The pictures of a story, in the order in which they are told."""
+
+
+class Stage(NamedTuple):
+    """The same images at one point of the story: as the network is shown them, and all of its answers, draws×N."""
+
+    images: Tensor
+    answers: Tensor
+
+    def right(self, labels: Tensor) -> Tensor:
+        """Whether most of its answers to each image are right."""
+        return (self.answers == labels).float().mean(0) > 0.5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image C×H×W in [0, 1], what it is, and what a network says of it, if one is asked."""
+
+    image: Tensor
+    title: str
+    says: str = ""
+    right: bool = False
+
+    def html(self) -> str:
+        """A figure that keeps its pixels; its caption says what a screen reader needs."""
+        title, mark = html.escape(self.title), "✓" if self.right else "✗"
+        says = f"<br /><strong>“{html.escape(self.says)}” {mark}</strong>" if self.says else ""
+        return (
+            f'<figure class="picture"><img src="{data_uri(self.image)}" width="120" height="120" alt="{title}" />'
+            f"<figcaption>{title}{says}</figcaption></figure>"
+        )
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures in rows, each with a title."""
+
+    rows: dict[str, Sequence[Picture]]
+
+    def __repr__(self) -> str:
+        return f"Strip: {', '.join(self.rows)}"
+
+    def _repr_html_(self) -> str:
+        parts = (
+            f'<p class="strip-title">{html.escape(title)}</p><div class="strip">{"".join(p.html() for p in row)}</div>'
+            for title, row in self.rows.items()
+        )
+        return "\n".join(parts)
+
+
+def strip(datasets: Iterable[str], n: int = 10) -> Strip:
+    """The story of an image of each dataset, told by its published networks, undefended and redrawn in both phases.
+
+    The image is the first of the embedded sample's first n test images that fares as most of them do, of those that
+    both networks know when they are clean.
+    """
+    return Strip({DATASETS[name].title: _pictures(name, n) for name in datasets})
+
+
+def gallery(dataset: str, place: int = 0) -> Strip:
+    """One test image under each of the paper's attacks, a row each: in cases B, A and C, and what case B changed.
+
+    The network is the published one that was trained with redrawing; ``place`` says which of the sample's test images.
+    """
+    split = load(dataset, "test", "sample").take(place + 1)
+    one = Batch(to_float(split.images[place:]), split.labels[place:], seed=0)
+    network, redraw = published_network(dataset, "pr"), default_defence("pr", dataset).build()
+    classes = DATASETS[dataset].classes
+    rows: dict[str, Sequence[Picture]] = {}
+    for name in ATTACKS:
+        after = follow(network, one, redraw, CASES, default_attack(name, dataset).build())
+        with torch.no_grad():
+            said = {case: int(network(after[steps]).argmax()) for case, steps in CASES.items()}
+        row = [
+            Picture(after[CASES[case]][0], f"case {case}", classes[said[case]], said[case] == int(one.labels))
+            for case in "BAC"
+        ]
+        change = after[CASES["B"]][0] - one.images[0]
+        largest = float(change.abs().max())
+        title = f"change in B, largest {largest:.2f}"
+        rows[ATTACK_TITLES[name]] = [*row, Picture(0.5 + change / (2 * largest or 1), title)]
+    return Strip(rows)
+
+
+def data_uri(image: Tensor) -> str:
+    """An image C×H×W in [0, 1] as a PNG within an address."""
+    pixels = (image * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def published_network(dataset: str, defence: str) -> nn.Module:
+    """The published network of a dataset that was trained with a defence, after its last epoch."""
+    experiments = Parameters("published", datasets=(dataset,)).experiments(["curves-none", "curves-pr", "curves-many"])
+    trainings: list[Training] = [e.training for e in experiments if e.training.defence.name == defence]
+    return load_model(PUBLISHED.snapshot(trainings[0], EPOCH))
+
+
+def _pictures(dataset: str, n: int) -> list[Picture]:
+    split = load(dataset, "test", "sample").take(n)
+    *stages, clean_redrawn = _stages(dataset, Batch.of(split, 0, 0, "cpu"))
+    right = torch.stack([stage.right(split.labels) for stage in stages])
+    known = right[0] & clean_redrawn.right(split.labels)
+    typical = right[:, known].float().mean(1) > 0.5
+    place = next(i for i in known.nonzero().flatten().tolist() if torch.equal(right[:, i], typical))
+    said = [DATASETS[dataset].classes[stage.answers[:, place].mode().values] for stage in stages]
+    return [
+        Picture(stage.images[place], title, says, bool(is_right))
+        for stage, title, says, is_right in zip(stages, TITLES, said, right[:, place], strict=True)
+    ]
+
+
+def _stages(dataset: str, batch: Batch) -> list[Stage]:
+    """The images at each of ``TITLES``, and last the clean ones redrawn."""
+    plain, defended = published_network(dataset, "none"), published_network(dataset, "pr")
+    redraw = default_defence("pr", dataset).build()
+    mim, knowing = (default_attack(name, dataset).build() for name in ("mim", "crossing-margin"))
+    undefended = follow(plain, batch, None, ["B"], mim)[("attack",)]
+    unknowing = follow(defended, batch, redraw, ["A"], mim)[("attack",)]
+    adapted = follow(defended, batch, redraw, ["adaptive"], knowing)[("attack knowing",)]
+    return [
+        _stage(plain, batch.images),
+        _stage(plain, undefended),
+        *(_stage(defended, images, redraw) for images in (unknowing, adapted, batch.images)),
+    ]
+
+
+@torch.no_grad()
+def _stage(model: nn.Module, images: Tensor, redraw: Transform | None = None) -> Stage:
+    if redraw is None:
+        return Stage(images, model(images).argmax(1)[None])
+    generator = torch.Generator().manual_seed(0)
+    shown = [redraw(images, generator) for _ in range(DRAWS)]
+    return Stage(shown[0], torch.stack([model(one).argmax(1) for one in shown]))
