@@ -1,4 +1,4 @@
-"""The Play page can be used by keyboard, by touch, on a phone, with a screen reader; and there is a figure without it."""
+"""The Play page by keyboard, by touch, on a phone and with a screen reader; and the figure that stands in for it."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
