@@ -106,6 +106,7 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
         verify(record, quiet(Store(tmp_path)), n=100)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_to_its_end_is_no_error():
     command = [sys.executable, "-m", "prlib", "list", "--names"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -252,6 +253,7 @@ def test_a_transfer_attack_on_the_network_that_it_is_made_on(tmp_path):
     assert verify(record, quiet(Store(tmp_path)), n=12) == (48, 48)
 
 
+@pytest.mark.slow
 def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     record = run(transferred(), quiet(store))
