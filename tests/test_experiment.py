@@ -187,7 +187,7 @@ def test_an_impossible_context_is_refused_before_anything_is_measured(store):
 def test_the_strongest_attack_is_never_two_different_ones(profile):
     """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
     keys = [
-        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].epsilon)
+        (e.training, e.tested_with, e.epochs, e.n_test, e.drawn, len(e.attacks), e.attacks[0].epsilon)
         for e in Parameters(profile).experiments()
         if e.cases == ("adaptive",)
     ]
