@@ -39,7 +39,7 @@ OF_THE_PAPER = {
 
 @functools.cache
 def parsed(path: Path) -> BeautifulSoup:
-    return BeautifulSoup(path.read_text(), "html.parser")
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
 
 
 @functools.cache

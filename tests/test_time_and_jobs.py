@@ -13,6 +13,7 @@ import torch
 from conftest import CHAPTERS, ROOT
 from safetensors.torch import load_file
 
+from prlib import data
 from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
@@ -149,6 +150,27 @@ def test_impossible_limits_are_refused(option, named, tmp_path, monkeypatch, cap
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     assert main(["run", *TINY, *option]) == 2
     assert option[0] in (said := capsys.readouterr().err) and named in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("option", [[], ["--recompute"]])
+def test_all_is_checked_before_anything_runs(tmp_path, monkeypatch, capsys, jobs, option):
+    """As 54,000 training images are too many for CIFAR-10, and not for MNIST, which comes before it."""
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+
+    def load(name, *where):
+        if name == "cifar10":
+            raise ValueError("n must be from 1 to 50000; got 54000")
+        return data.load(name, *where)
+
+    monkeypatch.setattr("prlib.run.load", load)
+    monkeypatch.setattr("prlib.run.train", None)  # whoever trains fails
+    monkeypatch.setattr("prlib.command_line.side_by_side", None)
+    names = [f"{dataset}-sample130-none-s0-e2-clean" for dataset in ("mnist", "cifar10")]
+    sizes = ["--n-train", "130", "--n-test", "20", "--epochs", "2"]
+    assert main(["run", *names, *sizes, "--jobs", jobs, *option]) == 2
+    assert capsys.readouterr().err == "prlib: n must be from 1 to 50000; got 54000\n"
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 # Side by side
