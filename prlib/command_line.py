@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
+from typing import Any
 
 from prlib import archive, bundle
 from prlib.cases import BATCH_SIZE
 from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
+from prlib.files import expanded
 from prlib.jobs import side_by_side
 from prlib.own.options import add as add_attack
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
 from prlib.record import Record
-from prlib.run import Context, prepare, run, verify
+from prlib.run import Context, check, prepare, run, verify
 from prlib.statistics import wilson
 
 UNFINISHED = 3
@@ -75,7 +76,7 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
     if options.jobs == 1:
         status = _measure(experiments, *how)
     else:
-        prepare(experiments, context)
+        check(experiments, context, options.recompute)
         status = _measure_side_by_side(experiments, how, options.jobs)
     if status == UNFINISHED:
         done = sum(map(parameters.store.is_current, experiments))
@@ -142,6 +143,8 @@ def _show(options: argparse.Namespace, parameters: Parameters, experiments: list
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
+    if not 0 <= options.least <= 1:
+        raise ValueError(f"--least must be a share from 0 to 1; got {options.least:g}")
     records, status = _stored(parameters, experiments)
     store, context = parameters.store, Context(parameters.store, progress=options.progress, data=options.data)
     there = [r for r in records if store.judgeable(r)]
@@ -158,27 +161,25 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
 
 
 def _pack(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    for path in archive.pack(parameters.store, experiments, Path(options.out).expanduser(), options.megabytes):
+    for path in archive.pack(parameters.store, experiments, expanded(options.out), options.megabytes):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
-def _attack(options: argparse.Namespace) -> int:
+def _attack(options: argparse.Namespace, *_: Any) -> int:
     from prlib.own.command import attack  # and pandas with it, which no other command needs
 
     return attack(options)
 
 
-def _merge(options: argparse.Namespace) -> int:
-    root, new, there = archive.merge(
-        [Path(path).expanduser() for path in options.archives], results_folder(), options.into
-    )
+def _merge(options: argparse.Namespace, *_: Any) -> int:
+    root, new, there = archive.merge([expanded(path) for path in options.archives], results_folder(), options.into)
     print(f"{new} files are now in {root}; {there} were there already")
     return 0
 
 
-def _bundle(options: argparse.Namespace) -> int:
-    for path in bundle.bundle(Path(options.out).expanduser(), options.megabytes, options.data):
+def _bundle(options: argparse.Namespace, *_: Any) -> int:
+    for path in bundle.bundle(expanded(options.out), options.megabytes, options.data):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 

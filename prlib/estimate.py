@@ -47,16 +47,21 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
 
 
 def plan(parameters: Parameters, experiments: list[Experiment]) -> dict[str, Any]:
-    """The same for programs, as JSON values: which experiments are ready, and for each training that has work left
-    the seconds on one core of this machine and the megabytes of memory that a job for it takes.
+    """The same for programs, as JSON values: the store, which experiments are ready and where their records are.
+
+    For each training that has work left: the seconds on one core of this machine and the megabytes of memory that a
+    job for it takes.
     """
     missing = _missing(parameters.store, experiments)
     rates, jobs = _rates(missing), defaultdict(list)
     for e in missing:
         jobs[e.training].append(e)
+    ready = [e for e in experiments if e.training not in jobs or e not in jobs[e.training]]
     return {
         "profile": parameters.profile,
-        "ready": [e.name for e in experiments if e.training not in jobs or e not in jobs[e.training]],
+        "store": str(parameters.store.root.absolute()),
+        "ready": [e.name for e in ready],
+        "records": [str(parameters.store.found(e).absolute()) for e in ready],
         "to do": [
             {
                 "training": training.name,

@@ -16,6 +16,7 @@ from prlib.attacks.registry import KINDS, Kind
 from prlib.cases import CASES, MORE_CASES
 from prlib.data import DATASETS, SPLITS, Transform
 from prlib.defences import ADVERSARIES, BUILDERS
+from prlib.files import check_name
 from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
@@ -52,6 +53,7 @@ class Defence:
     options: Options = ()
 
     def __post_init__(self) -> None:
+        check_name("defence", self.name)
         _one_of("defence", self.kind, BUILDERS | ADVERSARIES)
         if self.training_alone:
             self.preparation()  # refuses bad options; a preprocessor can take seconds to fit
@@ -102,6 +104,7 @@ class Attack:
     epsilon: float | None = None
 
     def __post_init__(self) -> None:
+        check_name("attack", self.name)
         options = dict(self.options)
         _one_of("the function of an attack", options.pop("function", "none"), KINDS)
         _one_of("the labels of an attack", options.pop("labels", "none"), ("predicted", "true"))

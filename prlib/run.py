@@ -96,13 +96,11 @@ def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
     return record
 
 
-def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> None:
-    """Check that what is not measured yet can be; with ``anew`` train all networks behind the experiments again.
-
-    The new networks take the places of the old ones when they are complete, so that nothing is lost before.
+def check(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> list[Experiment]:
+    """Check that those that are not measured yet, or with ``anew`` all, can be measured, and return them.
 
     Raises:
-        ValueError, OSError: as ``run``, and then nothing has been computed or changed.
+        ValueError, OSError: as ``run``; nothing has been computed or changed.
     """
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
     if todo:
@@ -110,6 +108,15 @@ def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = Fa
     wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
     for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
+    return todo
+
+
+def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> None:
+    """Check as ``check`` does; with ``anew`` train all networks behind the experiments again.
+
+    The new networks take the places of the old ones when they are complete, so that nothing is lost before.
+    """
+    todo = check(experiments, context, anew)
     if anew:
         _train_anew([e for e in todo if not e.embedded], context)
 

@@ -21,7 +21,8 @@ from prlib.findings.cells import measured
 from prlib.pages.names import attack_title
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.profiles.named import NAMED, Named
-from prlib.profiles.suites import Choice, Entry, read_profile, read_suites, read_yaml
+from prlib.profiles.protocol import read_yaml
+from prlib.profiles.suites import Choice, Entry, read_profile, read_suites
 from prlib.redraw import PixelRedraw
 from prlib.run import Context, run
 from prlib.snapshot import load_model

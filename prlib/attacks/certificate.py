@@ -1,7 +1,5 @@
 """What no attack can do: a certificate for the quantised redraw, which looks at the network."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -71,8 +69,8 @@ def least_margin(network: nn.Sequential, low: Tensor, high: Tensor, labels: Tens
 def _spread(layer: nn.Conv2d | nn.Linear, radius: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return nn.functional.linear(radius, layer.weight.abs())
-    how: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-    return nn.functional.conv2d(radius, layer.weight.abs(), groups=layer.groups, **how)
+    weight = layer.weight.abs()
+    return nn.functional.conv2d(radius, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _settle(network: nn.Sequential, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:

@@ -12,7 +12,7 @@ from prlib.chosen import Chosen
 from prlib.data import DATASETS, Split, load
 from prlib.findings.cells import best, measured
 from prlib.profiles import Parameters, repository_results
-from prlib.profiles.suites import read_yaml
+from prlib.profiles.protocol import read_protocol
 from prlib.record import Record
 from prlib.sample.make import N_TEST, SEED
 from prlib.statistics import Estimate, paired
@@ -62,7 +62,7 @@ def images_of(dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: s
         root: of the full data, as for ``prlib.data.load``.
     """
     counted = Counter(one.after.images for trainings in cells.trainings for one in trainings)
-    everyones = Chosen("full", dataset.removesuffix("-gray"), DATASETS[dataset].n_test, read_yaml("protocol")["drawn"])
+    everyones = Chosen("full", dataset.removesuffix("-gray"), DATASETS[dataset].n_test, read_protocol()["drawn"])
     if counted:
         everyones = counted.most_common(1)[0][0]
     if embedded:

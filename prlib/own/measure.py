@@ -18,7 +18,7 @@ from prlib.experiment import Attack
 from prlib.guard import guard, unchanged
 from prlib.machine import one_thread
 from prlib.profiles import default_attack
-from prlib.profiles.suites import read_yaml
+from prlib.profiles.protocol import read_protocol
 from prlib.redraw import PixelRedraw, Quantised
 from prlib.run import judge_batch
 from prlib.statistics import Estimate, wilson
@@ -47,10 +47,10 @@ def suite(known: Known, dataset: str, epsilon: float | None = None, names: Seque
     Raises:
         ValueError: a name that is none of an attack for case "adaptive", or that needs what the defence has not got.
     """
-    suites = read_yaml("protocol")["adaptive"]
+    suites = read_protocol()["adaptive"]
     crossed = suites["staircase"] if known.staircase else []
     chosen = names or suites["random" if known.random else "fixed"] + crossed
-    kinds = {name: default_attack(name, dataset).kind for name in read_yaml("protocol")["attacks"]}
+    kinds = {name: default_attack(name, dataset).kind for name in read_protocol()["attacks"]}
     allowed = [n for n, k in kinds.items() if k.adaptive and k.bounded and not {"surrogate", "defence"} <= k.needs]
     for name in chosen:
         if name not in allowed:
