@@ -1,4 +1,4 @@
-"""The Play page can be used by keyboard, by touch, on a phone, with a screen reader; and there is a figure without it."""
+"""The Play page works by keyboard, by touch, on a phone and for screen readers; without JavaScript it is a figure."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
