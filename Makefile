@@ -9,9 +9,11 @@ GOAL ?= site
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WHICH := -c 'import sys; print(sys.version, sys.base_prefix)'
+TOOLS := $(CURDIR)/_build/tools
 EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
 EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
-SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
+SNAKEMAKE = XDG_CACHE_HOME="$(TOOLS)" $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
   $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) --
 ifndef EXECUTE_$(EXECUTOR)
   $(error EXECUTOR must be local or slurm; got "$(EXECUTOR)")
@@ -26,6 +28,18 @@ ifdef PARTITION
   export SBATCH_PARTITION := $(PARTITION)
 endif
 
+# Text is UTF-8 whatever the locale, and what the tools remember stays in this folder.
+export PYTHONUTF8 := 1
+export MPLCONFIGDIR := $(TOOLS)/matplotlib
+export IPYTHONDIR := $(TOOLS)/ipython
+export JUPYTER_CONFIG_DIR := $(TOOLS)/jupyter
+export JUPYTER_DATA_DIR := $(TOOLS)/jupyter
+ifneq ($(origin PYTHON),file) # asked for: an environment of another one is made anew
+  ifneq ($(shell $(BIN)/python $(WHICH) 2>&1),$(shell $(PYTHON) $(WHICH) 2>&1))
+    .PHONY: $(READY)
+  endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: bench bundle chapters cluster-test help setup plan reproduce test test-quick lint book pdf links clean distclean audit
 
@@ -37,12 +51,12 @@ help: ## list the targets
 
 setup: $(READY) ## make the virtual environment (.venv)
 
-$(READY): requirements.txt requirements-nodeps.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+$(READY): requirements.txt requirements-nodeps.txt pyproject.toml workflow/install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; set PYTHON=..."; exit 1; }
 	@echo "Setting up .venv (2 GB, some minutes the first time) ..."
+	@test "$$($(BIN)/python $(WHICH) 2>&1)" = "$$($(PYTHON) $(WHICH))" || rm -rf .venv # another Python's links would stay
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-nodeps.txt --editable .
+	workflow/install $(BIN)/python
 	@touch $@
 
 plan: $(READY) ## say what `make reproduce` would run, how long it takes and how much disk
@@ -83,7 +97,7 @@ cluster-test: $(READY) ## set up a one-node SLURM cluster, kill jobs on it, comp
 	$(BIN)/python tests/cluster.py
 
 bench: $(READY) ## time training, redrawing and attacks beside their peers, and many jobs' scheduling (15 min)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt --requirement benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/bench.py --json benchmarks/measured.json
 	$(BIN)/python benchmarks/cluster.py --json benchmarks/cluster.json
 
@@ -91,7 +105,7 @@ bundle: $(READY) ## pack code, wheels and datasets for a GPU machine without a n
 	$(BIN)/python -m prlib bundle --out _build/bundle
 
 audit: ## look the dependencies up in the database of known vulnerabilities (needs a network)
-	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit
+	$(PYTHON) -m venv _build/audit && _build/audit/bin/pip install --quiet pip-audit==2.10.1
 	_build/audit/bin/pip-audit --no-deps --requirement requirements.txt --requirement requirements-nodeps.txt
 
 clean: ## remove what runs have made, but neither .venv nor committed records

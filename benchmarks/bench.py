@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,7 @@ from peers import cw, loop, network, redrawing, steps
 from timing import Row, threads
 from whole import evaluation, growth, memory, peak, side_by_side
 
-from prlib.machine import device_name
+from prlib.machine import device_name, git
 from prlib.pages.tables import significant
 
 TABLES = {f.__name__: f for f in (network, loop, redrawing, steps, cw, evaluation, growth, side_by_side, memory)}
@@ -53,8 +52,8 @@ def main() -> None:
     machine = {"device": device_name("cpu"), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
     versions = {name: version(name) for name in ("torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")}
     result: dict[str, Any] = {"machine": machine, "versions": versions, "tables": []}
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
-    before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    commit = git("rev-parse", "--short=10", "HEAD").decode().strip()
+    before = json.loads(options.json.read_text("utf-8")) if options.json and options.json.exists() else {}
     if (before.get("machine"), before.get("versions")) == (machine, versions):
         result["tables"] = before["tables"]  # never tables of two machines
     print(f"{machine['device']}, {machine['cores']} cores; " + ", ".join(f"{k} {v}" for k, v in versions.items()))
@@ -68,7 +67,7 @@ def main() -> None:
             show(f"{title} {'One thread' if n == 1 else f'{n} threads'}.", rows)
             result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             if options.json:
-                options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+                options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 from prlib.estimate import plan
 from prlib.experiment import to_json
-from prlib.machine import device_name
+from prlib.machine import device_name, git
 from prlib.profiles import Parameters, repository_results
 from prlib.scale import makespan, seconds_by_job
 from prlib.store import Store
@@ -63,12 +63,12 @@ def workplace(folder: Path, seconds: dict[str, float]) -> None:
         (folder / name).mkdir(parents=True)
     (folder / "workflow").symlink_to(ROOT / "workflow")
     (folder / "jobs").touch()
-    (folder / "plan.json").write_text(json.dumps({"ready": [], "to do": jobs}))
-    (folder / "prlib" / "__main__.py").write_text(STUB)
+    (folder / "plan.json").write_text(json.dumps({"store": "store", "records": [], "to do": jobs}), "utf-8")
+    (folder / "prlib" / "__main__.py").write_text(STUB, "utf-8")
     for name, duration in seconds.items():
-        (folder / "durations" / name).write_text(str(duration))
+        (folder / "durations" / name).write_text(str(duration), "utf-8")
     for name, script in (("sbatch", SBATCH), ("squeue", SQUEUE)):
-        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).write_text(script, "utf-8")
         (folder / "bin" / name).chmod(0o755)
 
 
@@ -91,7 +91,7 @@ def submission() -> Iterator[Row]:
             folder = Path(place)
             workplace(folder, {f"training-{i}": 0.0 for i in range(n)})
             passed, spent = snakemake(folder, "--profile", "workflow/slurm", "--jobs", str(n))
-            submitted = [int(line.split()[1]) for line in (folder / "jobs").read_text().splitlines()]
+            submitted = [int(line.split()[1]) for line in (folder / "jobs").read_text("utf-8").splitlines()]
         yield {
             "jobs": n,
             "all submitted within, s": float(submitted[-1] - submitted[0]),
@@ -112,7 +112,7 @@ def planning() -> Iterator[Row]:
             (store.root / "records").mkdir()
             for e in experiments:
                 text = json.dumps(to_json(dataclasses.replace(template, experiment=e)))
-                store.record_path(e).write_text(text)
+                store.record_path(e).write_text(text, "utf-8")
             started = time.monotonic()
             ready = sum(store.is_current(e) for e in experiments)
             listed = time.monotonic() - started
@@ -160,10 +160,10 @@ def main() -> None:
     machine = {"device": device_name("cpu"), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
     names = ("snakemake", "snakemake-executor-plugin-cluster-generic")
     result: dict[str, Any] = {"machine": machine, "versions": {name: version(name) for name in names}, "tables": []}
-    before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    before = json.loads(options.json.read_text("utf-8")) if options.json and options.json.exists() else {}
     if all(before.get(name) == result[name] for name in ("machine", "versions")):
         result["tables"] = before["tables"]
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = git("rev-parse", "--short=10", "HEAD").decode().strip()
     for name in options.tables or TABLES:
         rows = []
         title = " ".join((TABLES[name].__doc__ or "").split())
@@ -175,7 +175,7 @@ def main() -> None:
         result["tables"].append({"name": name, "commit": commit, "title": title, "threads": 1, "rows": rows})
         result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         if options.json:
-            options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            options.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from prlib import attacks  # noqa: E402
 from prlib.data import load, to_float  # noqa: E402
 from prlib.fast import FastCNN  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
+from prlib.pages.story import published_network  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.snapshot import load_model  # noqa: E402
 from prlib.train import Recipe, train, transformed  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
@@ -176,8 +176,7 @@ def steps() -> Iterator[Row]:
 def cw() -> Iterator[Row]:
     """CW-L2 at the paper's parameters, on a quickly trained network and a published one; how close each gets, too."""
     yield from _cw(*trained(), *sample_images(256))
-    weights = next(Path("results/published/weights").glob("mnist-*-none-*/epoch-0050.safetensors"))
-    fast = load_model(weights).requires_grad_(False)
+    fast = published_network("mnist", "none").requires_grad_(False)
     plain = PaperCNN().eval().requires_grad_(False)
     plain.load_state_dict(fast.state_dict())
     images = to_float(load("mnist", "test").images[:256])

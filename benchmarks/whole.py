@@ -106,7 +106,7 @@ def side_by_side() -> Iterator[Row]:
 def memory() -> Iterator[Row]:
     """Peak memory of an experiment on full data in a process of its own."""
     command = [sys.executable, str(Path(__file__).with_name("bench.py")), "--peak"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         yield {"what": "peak memory: not measured: " + (done.stderr.strip().splitlines() or ["killed"])[-1]}
     else:

@@ -1,7 +1,6 @@
 """Results that travel: records and networks packed into archives, and checked before they are filed into a store."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -10,23 +9,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Size
 
 from prlib import tar
 from prlib.data import DATASETS
 from prlib.experiment import Experiment
-from prlib.files import atomically
+from prlib.files import atomically, parse_tensors
 from prlib.model import PaperCNN
 from prlib.profiles import PROFILES
 from prlib.record import RESULTS, SCHEMA, parse_record
-from prlib.snapshot import PRECISIONS, Snapshot, snapshot_path
+from prlib.snapshot import PRECISIONS, SUMS, Snapshot, snapshot_path
 from prlib.store import Store
 from prlib.tar import Member
 from prlib.train import checkpoint_path
-
-SUMS = "SHA256SUMS"
-"""The file of an archive that lists the SHA-256 of all others, as ``sha256sum`` writes it."""
 
 _FOLDER = r"[A-Za-z0-9][A-Za-z0-9.@_-]*"
 _FILES = re.compile(rf"records/{_FOLDER}\.json|weights/({_FOLDER})/(epoch-\d{{4,}}|checkpoint)\.safetensors")
@@ -145,9 +140,7 @@ def check_record(content: bytes, path: Path) -> None:
 def check_network(content: bytes, path: Path) -> None:
     """Raise a ValueError unless this is a checkpoint, or a snapshot, of the training that its folder is named after."""
     try:
-        tensors = load_tensors(content)
-        size = int.from_bytes(content[:8], "little")
-        meta = json.loads(content[8 : 8 + size]).get("__metadata__")
+        tensors, meta = parse_tensors(content)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     training, checkpoint = path.parent.name.removesuffix("-tf32"), path.stem == "checkpoint"
@@ -156,6 +149,8 @@ def check_network(content: bytes, path: Path) -> None:
     shapes = {name: t.shape for name, t in tensors.items() if name.startswith(prefix)}
     if not dataset or shapes != {prefix + name: shape for name, shape in _shapes(dataset).items()}:
         raise ValueError(f"{path} is not a network of this library for the dataset that its folder names")
+    if checkpoint and meta.get("training", training) != training:
+        raise ValueError(f"{path} says that it is a checkpoint of {meta['training']}")
     if not checkpoint:
         said, epoch = Snapshot.of(path, meta), int(path.stem.removeprefix("epoch-"))
         if (said.dataset, said.training or training, said.epoch or epoch) != (dataset, training, epoch):

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from prlib import tar
+from prlib.machine import git
 from prlib.originals import FILES, files_of, read_original, root_folder
 from prlib.tar import Member
 
@@ -128,7 +128,7 @@ def portable() -> list[Distribution]:
 
 
 def _project() -> dict:
-    return tomllib.loads((_root() / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((_root() / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def _root() -> Path:
@@ -136,9 +136,7 @@ def _root() -> Path:
 
 
 def _git(*arguments: str) -> bytes:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        command = ["git", "-C", str(_root()), *arguments]
-        return subprocess.run(command, capture_output=True, check=True, env=environment).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise OSError(f"a bundle needs git and the repository; in {_root()} it failed: {error}") from error
+        return git(*arguments, root=_root())
+    except OSError as error:
+        raise OSError(f"a bundle needs git and the repository: {error}") from error

@@ -74,7 +74,7 @@ def _places(chosen: Chosen) -> np.ndarray:
 def _labels(source: str, dataset: str) -> torch.Tensor | None:
     """The labels of a test set, int64 N in its order; None if they are not part of the repository."""
     name = "sample.json" if source == "sample" else "test-labels.json"
-    known = json.loads((SAMPLE / name).read_text()).get(dataset)
+    known = json.loads((SAMPLE / name).read_text("utf-8")).get(dataset)
     digits = known["test"]["labels"] if isinstance(known, dict) else known
     return None if digits is None else torch.tensor([int(digit) for digit in digits])
 

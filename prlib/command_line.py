@@ -1,4 +1,4 @@
-"""The command line: ``python -m prlib run | list | show | verify | pack | merge | bundle``."""
+"""The command line: ``python -m prlib run | list | show | verify | attack | pack | merge | bundle``."""
 
 import argparse
 import json
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from prlib import archive, bundle
@@ -17,11 +16,13 @@ from prlib.cases import BATCH_SIZE
 from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
+from prlib.files import expanded
 from prlib.jobs import side_by_side
+from prlib.own.options import add as add_attack
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
 from prlib.record import Record
-from prlib.run import Context, prepare, run, verify
+from prlib.run import Context, check, prepare, run, verify
 from prlib.statistics import wilson
 
 UNFINISHED = 3
@@ -31,15 +32,8 @@ UNFINISHED = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Mistakes in the arguments end in one sentence and status 2."""
     options = _parser().parse_args(arguments)
-    known = vars(options).keys() & {field.name for field in fields(Parameters)}
     try:
-        parameters = Parameters(**{name: getattr(options, name) for name in known})
-        everything = parameters.experiments()
-        for start in options.only:
-            if not any(_matches(e, start) for e in everything):
-                raise ValueError(f"no experiment of profile {parameters.profile} has a name that starts with {start!r}")
-        experiments = [e for e in everything if not options.only or any(_matches(e, start) for start in options.only)]
-        status = int(options.command(options, parameters, experiments))
+        status = int(options.command(options, *(_asked_for(options) if "only" in options else ())))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output has seen enough; nor may it be flushed at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return status
+
+
+def _asked_for(options: argparse.Namespace) -> tuple[Parameters, list[Experiment]]:
+    """The parameters that options set, and their profile's experiments or those with the names asked for."""
+    known = vars(options).keys() & {field.name for field in fields(Parameters)}
+    parameters = Parameters(**{name: getattr(options, name) for name in known})
+    everything = parameters.experiments()
+    for start in options.only:
+        if not any(_matches(e, start) for e in everything):
+            raise ValueError(f"no experiment of profile {parameters.profile} has a name that starts with {start!r}")
+    return parameters, [e for e in everything if not options.only or any(_matches(e, start) for start in options.only)]
 
 
 def _matches(experiment: Experiment, start: str) -> bool:
@@ -71,7 +76,7 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
     if options.jobs == 1:
         status = _measure(experiments, *how)
     else:
-        prepare(experiments, context)
+        check(experiments, context, options.recompute)
         status = _measure_side_by_side(experiments, how, options.jobs)
     if status == UNFINISHED:
         done = sum(map(parameters.store.is_current, experiments))
@@ -138,6 +143,8 @@ def _show(options: argparse.Namespace, parameters: Parameters, experiments: list
 def _verify(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
     if options.images < 1:
         raise ValueError(f"--images must be a positive integer; got {options.images}")
+    if not 0 <= options.least <= 1:
+        raise ValueError(f"--least must be a share from 0 to 1; got {options.least:g}")
     records, status = _stored(parameters, experiments)
     store, context = parameters.store, Context(parameters.store, progress=options.progress, data=options.data)
     there = [r for r in records if store.judgeable(r)]
@@ -154,21 +161,25 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
 
 
 def _pack(options: argparse.Namespace, parameters: Parameters, experiments: list[Experiment]) -> int:
-    for path in archive.pack(parameters.store, experiments, Path(options.out).expanduser(), options.megabytes):
+    for path in archive.pack(parameters.store, experiments, expanded(options.out), options.megabytes):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
+def _attack(options: argparse.Namespace, *_: Any) -> int:
+    from prlib.own.command import attack  # and pandas with it, which no other command needs
+
+    return attack(options)
+
+
 def _merge(options: argparse.Namespace, *_: Any) -> int:
-    root, new, there = archive.merge(
-        [Path(path).expanduser() for path in options.archives], results_folder(), options.into
-    )
+    root, new, there = archive.merge([expanded(path) for path in options.archives], results_folder(), options.into)
     print(f"{new} files are now in {root}; {there} were there already")
     return 0
 
 
 def _bundle(options: argparse.Namespace, *_: Any) -> int:
-    for path in bundle.bundle(Path(options.out).expanduser(), options.megabytes, options.data):
+    for path in bundle.bundle(expanded(options.out), options.megabytes, options.data):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -245,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
 
+    add_attack(commands, shown).set_defaults(command=_attack)
+
     parts = argparse.ArgumentParser(add_help=False)
     parts.add_argument(
         "--megabytes", type=float, default=60, metavar="N", help="at most, of each part (default: %(default)s)"
@@ -259,12 +272,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("merge", help="check packed results and file them into the profile's store")
     command.add_argument("archives", nargs="+", metavar="ARCHIVE", help="a .tar that `pack` has written")
     command.add_argument("--profile", dest="into", help="another than the one that they were measured for")
-    command.set_defaults(command=_merge, only=[])
+    command.set_defaults(command=_merge)
 
     command = commands.add_parser(
         "bundle", parents=[parts], help="pack code, wheels and datasets for a machine without a network"
     )
     command.add_argument("--out", default="_build/bundle", metavar="DIR", help="(default: %(default)s)")
     command.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
-    command.set_defaults(command=_bundle, only=[])
+    command.set_defaults(command=_bundle)
     return parser

@@ -237,7 +237,7 @@ def _stored(name: str, split: str) -> str:
 
 def _sample(name: str, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut the embedded sheet of a split into its images, row by row."""
-    entry = json.loads((SAMPLE / "sample.json").read_text())[name][split]
+    entry = json.loads((SAMPLE / "sample.json").read_text("utf-8"))[name][split]
     sheet = torch.from_numpy(np.array(Image.open(SAMPLE / f"{name}-{split}.png")))
     size, channels = DATASETS[name].size, DATASETS[name].channels
     grid = sheet.reshape(sheet.shape[0] // size, size, -1, size, channels)

@@ -1,18 +1,31 @@
 """The registry of defences: how each kind is made. A new defence is an entry here."""
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 from prlib.attacks import Adversary
 from prlib.data import Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
 from prlib.train import Preparation
 
+
+def _around(kind: Callable[[PixelRedraw], Transform]) -> Callable[..., Transform]:
+    """What makes a defence around the redraw, with the redraw's options."""
+
+    @wraps(PixelRedraw.fit)
+    def build(**options: Any) -> Transform:
+        return kind(PixelRedraw.fit(**options))
+
+    return build
+
+
 BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "none": lambda: None,
     "pr": PixelRedraw.fit,
     "noise": GaussianNoise,
-    "quantised": lambda **options: Quantised(PixelRedraw.fit(**options)),
-    "inverted": lambda **options: RandomInversion(PixelRedraw.fit(**options)),
+    "quantised": _around(Quantised),
+    "inverted": _around(RandomInversion),
 }
 """How each kind of preprocessor is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
 

@@ -40,23 +40,28 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         seconds = _seconds(missing, epochs, _rates(missing))
         disk = sum(_megabytes(t, len(found), precision) for t, found in epochs.items())
         lines.append(
-            f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
+            f"about {duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)
 
 
 def plan(parameters: Parameters, experiments: list[Experiment]) -> dict[str, Any]:
-    """The same for programs, as JSON values: which experiments are ready, and for each training that has work left
-    the seconds on one core of this machine and the megabytes of memory that a job for it takes.
+    """The same for programs, as JSON values: the store, which experiments are ready and where their records are.
+
+    For each training that has work left: the seconds on one core of this machine and the megabytes of memory that a
+    job for it takes.
     """
     missing = _missing(parameters.store, experiments)
     rates, jobs = _rates(missing), defaultdict(list)
     for e in missing:
         jobs[e.training].append(e)
+    ready = [e for e in experiments if e.training not in jobs or e not in jobs[e.training]]
     return {
         "profile": parameters.profile,
-        "ready": [e.name for e in experiments if e.training not in jobs or e not in jobs[e.training]],
+        "store": str(parameters.store.root.absolute()),
+        "ready": [e.name for e in ready],
+        "records": [str(parameters.store.found(e).absolute()) for e in ready],
         "to do": [
             {
                 "training": training.name,
@@ -138,7 +143,8 @@ def _megabytes(training: Training, snapshots: int, precision: str) -> float:
     return numbers * (PRECISIONS[precision].itemsize * snapshots + 4 * 3) / 1e6
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,16 +1,36 @@
 """Files: written all at once, read with errors that name them, and locked so that whoever waits says so."""
 
+import hashlib
+import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 _SIGNS = (AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+_DIGEST = "sha256"
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise a ValueError unless a name can be part of files' names and of pages: no slash, no space, no markup."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"the name of the {what} must be made of letters, digits, '.', '_' and '-'; got {name!r}")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose ~ stands for the home folder; a ValueError says so where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in a container
+        where = "set HOME, or name another folder (the datasets' by PRLIB_DATA, the records' by PRLIB_RESULTS)"
+        raise ValueError(f"{path} begins in a home folder, and there is none; {where}") from error
 
 
 @contextmanager
@@ -32,11 +52,39 @@ def atomically(path: Path) -> Iterator[Path]:
         raise OSError(f"{path} cannot be written, and stays as it was ({error})") from error
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically, and readable for whom the umask says."""
-    content = save({name: value.contiguous() for name, value in tensors.items()}, None if meta is None else dict(meta))
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write tensors as safetensors, atomically, and readable for whom the umask says.
+
+    Beside ``meta`` the file holds a digest of all that it says, by which ``parse_tensors`` notices a changed bit.
+    """
+    plain = {name: value.contiguous() for name, value in tensors.items()}
+    content = save(plain, {**meta, _DIGEST: _digest(save(plain), meta)})
     with atomically(path) as partial:
         partial.write_bytes(content)
+
+
+def parse_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Raises:
+        SafetensorError, ValueError: it is damaged; any bit is noticed in a file that holds its digest.
+    """
+    tensors = load(content)
+    meta = json.loads(content[8 : _start(content)]).get("__metadata__") or {}
+    digest = meta.pop(_DIGEST, None)
+    if digest not in (None, _digest(content, meta)):
+        raise ValueError("its content does not have the digest that it holds")
+    return tensors, meta
+
+
+def _digest(content: bytes, meta: Mapping[str, str]) -> str:
+    said = json.dumps(dict(meta), sort_keys=True).encode()
+    return hashlib.sha256(said + content[_start(content) :]).hexdigest()
+
+
+def _start(content: bytes) -> int:
+    """Where the numbers begin in a safetensors file."""
+    return 8 + int.from_bytes(content[:8], "little")
 
 
 @contextmanager

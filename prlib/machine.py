@@ -1,6 +1,7 @@
 """Where an experiment runs: devices, threads, memory and the code's commit."""
 
 import ctypes
+import os
 import platform
 import resource
 import subprocess
@@ -25,7 +26,7 @@ def device_name(device: str) -> str:
     if device != "cpu":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -63,17 +64,28 @@ def peak_megabytes() -> int:
     """The most memory that the process has held so far."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says on Linux begins with the parent's memory
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) >> 10
+        return int(status.read_text("utf-8").partition("VmHWM:")[2].split()[0]) >> 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
 
 
-def git(*arguments: str) -> str | None:
-    """What git says of the library's repository; None where there is none."""
-    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+def git(*arguments: str, root: Path = Path(__file__).parents[1]) -> bytes:
+    """What git says of a folder's own repository, by default the library's, whatever variables name another one.
+
+    Raises:
+        FileNotFoundError: it has none; one that holds it among other folders is another project's.
+        OSError: git is not there, or refuses, as in a folder that belongs to another user; in its own words.
+    """
+    if not (root / ".git").exists():
+        raise FileNotFoundError(f"{root} is no git repository")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_CEILING_DIRECTORIES"] = str(root.resolve().parent)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None  # installed without its repository
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, env=environment)
+    except FileNotFoundError as error:
+        raise OSError("git is not installed") from error
+    if done.returncode:
+        raise OSError(f"git fails in {root}: {' '.join(done.stderr.decode(errors='replace').split())}")
+    return done.stdout
 
 
 def _keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prlib.cifar import records
 from prlib.download import Archive, fetch
-from prlib.files import locked
+from prlib.files import expanded, locked
 
 _M, _F, _C = "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-bin"
 _PYTHON = "cifar-10-batches-py"
@@ -108,7 +108,7 @@ def files_of(name: str, split: str) -> list[str]:
 
 def root_folder(root: str | Path | None) -> Path:
     """Where the full data is: ``root``, else ``$PRLIB_DATA``, else ``~/.cache/prlib``."""
-    return Path(root or os.environ.get("PRLIB_DATA") or "~/.cache/prlib").expanduser()
+    return expanded(root or os.environ.get("PRLIB_DATA") or "~/.cache/prlib")
 
 
 def find(path: str, root: Path) -> Path:

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from prlib.data import check_images
-from prlib.files import intact, save_tensors
+from prlib.files import intact, parse_tensors, save_tensors
 
 RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 """The released code's colour ranges, for every dataset."""
@@ -176,9 +175,9 @@ class PixelRedraw(nn.Module):
     @classmethod
     def load(cls, path: Path) -> "PixelRedraw":
         """Read models that ``save`` wrote; a ValueError that names the path if it holds none."""
-        with intact(path, "a file of PR models", "save them again"), safe_open(path, "pt") as file:
-            meta = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in ("weight", "bias", "ranges")}
+        with intact(path, "a file of PR models", "save them again"):
+            tensors, meta = parse_tensors(path.read_bytes())
+            tensors = {name: tensors[name] for name in ("weight", "bias", "ranges")}
             decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
             return cls(**tensors, choice=meta["choice"], decimals=decimals)
 

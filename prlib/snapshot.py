@@ -1,19 +1,22 @@
 """Snapshots: networks after so many epochs, in files that say what they are."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from torch import Tensor
 
 from prlib.data import DATASETS
 from prlib.fast import FastCNN
-from prlib.files import intact
+from prlib.files import intact, parse_tensors
 
 _intact = partial(intact, what="a snapshot of a network", advice="restore it, or delete it to train anew")
+
+SUMS = "SHA256SUMS"
+"""The file beside networks that lists their SHA-256, as ``sha256sum`` writes it."""
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 """In which numbers snapshots can be written; a training computes, and is interrupted and resumed, in float32.
@@ -39,10 +42,8 @@ class Snapshot:
 
     @classmethod
     def read(cls, path: Path) -> "Snapshot":
-        """Read the header; a file that is not a snapshot raises a ValueError that names it."""
-        with _intact(path), safe_open(path, "pt") as file:
-            meta = file.metadata()
-        return cls.of(path, meta)
+        """What a file says; one that is damaged, or no snapshot, raises a ValueError that names it."""
+        return cls.of(path, _read(path)[1])
 
     @classmethod
     def of(cls, path: Path, meta: Mapping[str, str]) -> "Snapshot":
@@ -63,8 +64,8 @@ class Snapshot:
     @property
     def precision(self) -> str:
         """In which numbers the file holds the network, a key of ``PRECISIONS``."""
-        with _intact(self.path), safe_open(self.path, "pt") as file:
-            dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118, it is no mapping
+        with _intact(self.path):
+            dtypes = {tensor.dtype for tensor in _read(self.path)[0].values()}
             (precision,) = (name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
         return precision
 
@@ -76,10 +77,25 @@ def snapshot_path(directory: Path, epoch: int) -> Path:
 
 def load_model(path: Path, device: str = "cpu") -> FastCNN:
     """The network of a snapshot, in eval mode; weights that are not finite are refused."""
-    dataset = DATASETS[Snapshot.read(path).dataset]
+    tensors, meta = _read(path)
+    dataset = DATASETS[Snapshot.of(path, meta).dataset]
     model = FastCNN(dataset.channels, dataset.size)
     with _intact(path):
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(tensors)
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise ValueError(f"{path} holds weights that are not finite; delete it to train anew")
     return model.to(device).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors and metadata; a published one must have the digest that is published beside it."""
+    with _intact(path):
+        content = path.read_bytes()
+        folder = path.absolute().parent
+        sums = folder.parent / SUMS
+        lines = sums.read_text("utf-8").splitlines() if sums.exists() else []
+        published = {name: digest for digest, name in map(str.split, lines)}
+        digest = hashlib.sha256(content).hexdigest()
+        if published.get(f"{folder.name}/{path.name}", digest) != digest:
+            raise ValueError(f"its SHA-256 is not the one in {sums}")
+        return parse_tensors(content)

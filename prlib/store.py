@@ -29,12 +29,15 @@ class Store:
         """Where the experiment's record is, or will be."""
         return self.root / "records" / f"{experiment.name}.json"
 
+    def found(self, experiment: Experiment) -> Path:
+        """Where the experiment's record is, here or in the store beside; nothing may be there yet."""
+        path = self.record_path(experiment)
+        return self.beside.found(experiment) if self.beside and not path.exists() else path
+
     def load(self, experiment: Experiment) -> Record | None:
         """The stored record, possibly stale, or None; a damaged one raises a ValueError that names it."""
-        path = self.record_path(experiment)
-        if not path.exists():
-            return self.beside.load(experiment) if self.beside else None
-        return read_record(path)
+        path = self.found(experiment)
+        return read_record(path) if path.exists() else None
 
     def current(self, experiment: Experiment) -> Record | None:
         """The stored record unless it is stale."""
@@ -48,7 +51,7 @@ class Store:
     def save(self, record: Record) -> None:
         """Write the record, in the place of an older one at once."""
         with atomically(self.record_path(record.experiment)) as partial:
-            partial.write_text(json.dumps(to_json(record), indent=1) + "\n")
+            partial.write_text(json.dumps(to_json(record), indent=1) + "\n", "utf-8")
 
     def records(self, experiments: Iterable[Experiment] | None = None) -> tuple[list[Record], list[str]]:
         """The stored records of the experiments, or all by name, and a sentence about each that is damaged."""

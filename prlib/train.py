@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
-from prlib.files import intact, save_tensors
+from prlib.files import intact, parse_tensors, save_tensors
 from prlib.model import CLASSES
 from prlib.snapshot import PRECISIONS, Snapshot, load_model, snapshot_path
 
@@ -99,7 +98,7 @@ def train(
             path = snapshot_path(directory, epoch)
             if not path.exists():
                 if run is None:
-                    run = _Run(split, recipe, prepare, seed, directory, device, epoch)
+                    run = _Run(split, recipe, prepare, seed, directory, device, epoch, name)
                     bar.update(run.epoch * len(split))
                 run.advance(epoch, bar)
                 snapshot = Snapshot(path, split.name, split.source, run.seconds, name, epoch)
@@ -125,8 +124,9 @@ class _Run:
         directory: Path,
         device: str,
         first: int,
+        name: str,
     ) -> None:
-        self.recipe, self.prepare, self.device = recipe, prepare, device
+        self.recipe, self.prepare, self.device, self.name = recipe, prepare, device, name
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
         self.model = FastCNN(channels, size, recipe.init, seed).to(device)
@@ -186,13 +186,15 @@ class _Run:
             tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
         tensors["generator"] = self.generator.get_state()
         tensors["epoch"], tensors["seconds"] = torch.tensor(self.epoch), torch.tensor(self.seconds)
-        save_tensors(tensors, self.path)
+        save_tensors(tensors, self.path, {"training": self.name})
         self.saved_at = time.monotonic()
 
     def _restore(self, first: int) -> None:
         checked = partial(intact, self.path, "a checkpoint of this training", "move it away to train anew")
         with checked():
-            tensors = load_file(self.path)
+            tensors, meta = parse_tensors(self.path.read_bytes())
+            if (said := meta.get("training", self.name)) != self.name:  # older ones say nothing
+                raise ValueError(f"it is that of {said}")
             epoch, seconds, generator = (tensors.pop(name) for name in ("epoch", "seconds", "generator"))
         if epoch > first:
             return  # an earlier epoch is wanted than the checkpoint holds: train it again, from the start

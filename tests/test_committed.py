@@ -23,7 +23,7 @@ def test_a_profiles_experiments_and_trainings_keep_their_names_and_order(profile
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_a_committed_record_reads_and_is_written_the_same(path: Path) -> None:
     record = read_record(path)
-    assert json.dumps(to_json(record), indent=1) + "\n" == path.read_text()
+    assert json.dumps(to_json(record), indent=1) + "\n" == path.read_text("utf-8")
     assert path.stem == record.experiment.name
 
 

@@ -1,5 +1,6 @@
 """Experiments, records and the store: keys, round trips, resumption, staleness, refusals."""
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -17,19 +18,21 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from torch import nn
 
-from prlib import pages
+from prlib import pages, paper
 from prlib.cases import BATCH_SIZE, judge
 from prlib.command_line import main
 from prlib.data import load
 from prlib.estimate import describe_plan
-from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
+from prlib.experiment import WEIGHTS, Defence, Experiment, Training, key, labelled, to_json
 from prlib.files import save_tensors
 from prlib.findings.cells import measured
 from prlib.pages.commands import recompute_command
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
-from prlib.profiles.suites import read_profile, read_suites, read_yaml
+from prlib.profiles.protocol import checked_protocol, read_yaml
+from prlib.profiles.suites import read_profile, read_suites
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
+from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import _Run
@@ -103,6 +106,7 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
         verify(record, quiet(Store(tmp_path)), n=100)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_to_its_end_is_no_error():
     command = [sys.executable, "-m", "prlib", "list", "--names"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -183,7 +187,7 @@ def test_an_impossible_context_is_refused_before_anything_is_measured(store):
 def test_the_strongest_attack_is_never_two_different_ones(profile):
     """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
     keys = [
-        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].epsilon)
+        (e.training, e.tested_with, e.epochs, e.n_test, e.drawn, len(e.attacks), e.attacks[0].epsilon)
         for e in Parameters(profile).experiments()
         if e.cases == ("adaptive",)
     ]
@@ -249,6 +253,7 @@ def test_a_transfer_attack_on_the_network_that_it_is_made_on(tmp_path):
     assert verify(record, quiet(Store(tmp_path)), n=12) == (48, 48)
 
 
+@pytest.mark.slow
 def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     record = run(transferred(), quiet(store))
@@ -518,17 +523,23 @@ def test_parameters_are_held_as_plain_values_that_name_the_same_run(name, given,
     assert parameters.experiments() == Parameters(**{name: held}).experiments()
 
 
-def written(monkeypatch, name, path, value):
-    """Have a profile's file, or that of the suites, say something else at a place; None takes that away."""
-    read = read_yaml.__wrapped__
-    changed = read(name)
+def changed(data, path, value):
+    """A copy that says something else at a place; None takes away what is there."""
+    data = copy.deepcopy(data)
     *steps, last = path
-    at = functools.reduce(lambda thing, step: thing[step], steps, changed)
+    at = functools.reduce(lambda thing, step: thing[step], steps, data)
     if value is None:
         del at[last]
     else:
         at[last] = value
-    monkeypatch.setattr("prlib.profiles.suites.read_yaml", lambda asked: changed if asked == name else read(asked))
+    return data
+
+
+def written(monkeypatch, name, path, value):
+    """Have a profile's file, or that of the suites, say something else at a place; None takes that away."""
+    read = read_yaml.__wrapped__
+    other = changed(read(name), path, value)
+    monkeypatch.setattr("prlib.profiles.suites.read_yaml", lambda asked: other if asked == name else read(asked))
 
 
 @pytest.mark.parametrize(
@@ -569,6 +580,66 @@ def test_a_suite_that_says_something_wrong_is_refused_in_one_sentence(monkeypatc
     written(monkeypatch, "experiments", path, value)
     with pytest.raises(ValueError, match=rf"^{re.escape(sentence)}[^\n]*$"):
         read_suites.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (
+            ["recipe", "default", "learning_rate"],
+            "1e-3",
+            "recipe.default.learning_rate: input should be a valid number; got",
+        ),
+        (["recipe", "default", "stpes"], 5, "recipe.default.stpes: extra inputs are not permitted; got 5"),
+        (["recipe", "mnits"], {}, "recipe.mnits.[key]: must be among default, mnist, "),
+        (["recipes", "none-smooth"], {}, "recipes and titles: there is no defence 'none-smooth'"),
+        (
+            ["defences", "pr", "default", "stpes"],
+            5,
+            "defences: pr.default: got an unexpected keyword argument 'stpes'",
+        ),
+        (["defences", "quantised", "cifar10", "stpes"], 5, "defences: quantised.cifar10: got an unexpected"),
+        (["defences", "adversarial-pgd", "mnist", "k"], 5, "defences: adversarial-pgd.mnist: got an unexpected"),
+        (["defences", "magic"], {}, "defences: magic: must begin with none, pr, "),
+        (["defences", "pr-../x"], {}, "defences: the name of the defence must be made of letters"),
+        (["drawn"], None, "drawn: field required"),
+        (["epsilon", "mnist"], 0, "epsilon.mnist: input should be greater than 0; got 0"),
+        (["attacks", "bim", "options", "stpes"], 5, "attacks.bim.options: 'stpes' is no option of bim, which has "),
+        (["attacks", "bim", "options", "steps"], "5", "attacks.bim.options: steps must be "),
+        (["attacks", "bim", "options", "function"], "bmi", "attacks.bim.options: function must be among "),
+        (["attacks", "bim", "options", "labels"], "none", "attacks.bim.options: labels must be "),
+        (["attacks", "bim", "titel"], "x", "attacks.bim.titel: extra inputs are not permitted; got 'x'"),
+        (["attacks", "pgd", "more_of"], "x", "attacks.pgd: there is no attack 'x'"),
+    ],
+)
+def test_a_protocol_that_says_something_wrong_is_refused_in_one_sentence(path, value, sentence):
+    protocol = read_yaml.__wrapped__("protocol")
+    assert checked_protocol(protocol) is protocol
+    with pytest.raises(ValueError, match=rf"^protocol\.yaml, {re.escape(sentence)}[^\n]*$"):
+        checked_protocol(changed(protocol, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (
+            [0, "relation"],
+            "bellow",
+            "0.relation: input should be 'same', 'below', 'above' or",
+        ),
+        ([0, "cells", "phase"], ["none", "trian"], "0.cells.phase: must be among ['none', 'train', "),
+        ([0, "cells", "tabel"], 2, "0.cells.tabel.[key]: input should be 'table', "),
+        ([1, "left"], None, "1.left: field required"),
+        ([1, "lefft"], {}, "1.lefft: extra inputs are not permitted"),
+        ([2, "change"], "true", "2.change: input should be a valid boolean; got 'true'"),
+        ([2, "claim"], "One.\n\n```{raw} html\n```", "2.claim: string should match pattern"),
+        ([3, "cells"], None, "3: either cells or ours must be given"),
+        ([3, "fixed", "when"], None, "3.fixed.when: field required"),
+    ],
+)
+def test_a_claim_that_says_something_wrong_is_refused_in_one_sentence(path, value, sentence):
+    with pytest.raises(ValueError, match=rf"^claims\.yaml, {re.escape(sentence)}[^\n]*$"):
+        paper.checked_claims(changed([*paper.claims()], path, value))
 
 
 def test_suites_have_each_experiment_once_but_for_those_on_the_same_images():
@@ -707,6 +778,10 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
         (["run", "--device", "cuda:99", "--datasets", "mnist"], "cuda:99"),
         (["run", "--n-train", "99999", "--datasets", "mnist"], "99999"),
         (["show"], "no record"),
+        (["verify", "--least", "nan"], "--least must be a share from 0 to 1; got nan"),
+        (["verify", "--least", "-1"], "got -1"),
+        (["verify", "--least", "99.5"], "got 99.5"),
+        (["verify", "--images", "0"], "--images must be a positive integer; got 0"),
     ],
 )
 def test_the_command_line_refuses_bad_input_in_one_sentence(arguments, named, tmp_path, monkeypatch, capsys):

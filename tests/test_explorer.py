@@ -45,7 +45,7 @@ def test_accuracies_are_those_of_the_records_and_agreement_is_judged_at_the_pape
             assert row["ours"] is None and row["scale"] == "not measured"
             continue
         profile = "published" if row["scale"] == "all images" else "tenth"
-        record = json.loads((ROOT / "results" / profile / "records" / f"{row['record']}.json").read_text())
+        record = json.loads((ROOT / "results" / profile / "records" / f"{row['record']}.json").read_text("utf-8"))
         ours = [cell["correct"] / cell["total"] for cell in record["cells"]]
         assert (
             any(abs(row["ours"] - one) < 1e-4 for one in ours) or row["seeds"] > 1 or record["experiment"].get("draws")
@@ -79,11 +79,11 @@ def test_what_is_shown_can_be_taken_along_and_each_number_leads_to_its_record(ta
     chosen = [row for row in rows if row["dataset"] == "MNIST" and row["agrees"] is False]
     with tab.expect_download() as download:
         tab.get_by_role("button", name="CSV").click()
-    taken = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    taken = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
     assert [float(row["ours"]) for row in taken] == [row["ours"] for row in chosen]
     with tab.expect_download() as download:
         tab.get_by_role("button", name="JSON").click()
-    assert json.loads(Path(download.value.path()).read_text()) == chosen
+    assert json.loads(Path(download.value.path()).read_text("utf-8")) == chosen
     links = tab.locator("#numbers tbody a, #numbers .scatter a").evaluate_all(
         "all => all.map(a => a.href.baseVal ?? a.href)"
     )

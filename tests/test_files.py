@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -28,7 +29,7 @@ from prlib.fast import FastCNN
 from prlib.files import atomically, locked, save_tensors
 from prlib.profiles import default_recipe, results_folder
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
-from prlib.run import Context, prepare, run
+from prlib.run import Context, prepare, run, verify
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import Recipe, checkpoint_path, train, transformed
@@ -120,6 +121,62 @@ def test_a_damaged_checkpoint_names_its_file_and_stays(tmp_path: Path, damage: s
     assert train_on(tmp_path, 2)[0][0] == 2
 
 
+def test_a_single_bit_that_has_changed_is_noticed(tmp_path: Path) -> None:
+    """In the numbers and in what is said of them, of a snapshot, a checkpoint and PR models; finite all the same."""
+    train_on(tmp_path, 1)
+    PixelRedraw.fit(steps=5).save(tmp_path / "redraw.safetensors")
+    read: dict[str, Callable[[Path], Any]] = {"epoch-0001": load_model, "redraw": PixelRedraw.load}
+    read["checkpoint"] = lambda path: train_on(path.parent, 2)
+    for name, call in read.items():
+        path = tmp_path / f"{name}.safetensors"
+        content = path.read_bytes()
+        call(path)
+        start = 8 + int.from_bytes(content[:8], "little")
+        for place in (start, (start + len(content)) // 2, len(content) - 4, content.find(b'"seconds":"') + 11):
+            changed = bytearray(content)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            (tmp_path / "epoch-0002.safetensors").unlink(missing_ok=True)
+            if place > 10:  # which not every file says
+                with pytest.raises(ValueError, match=rf"^{path} is not .*does not have the digest that it holds"):
+                    call(path)
+        path.write_bytes(content)
+
+
+def test_published_networks_have_their_published_digests_whenever_they_are_used(tmp_path: Path) -> None:
+    published = ROOT / "results" / "published"
+    (source,) = published.glob("weights/mnist-full60000-pr-s0-*/epoch-0050.safetensors")
+    record = next(r for r in Store(published).records()[0] if r.experiment.training.name == source.parent.name)
+    copy = tmp_path / source.relative_to(published)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(published / "weights" / "SHA256SUMS", tmp_path / "weights")
+    content = bytearray(source.read_bytes())
+    copy.write_bytes(content)
+    store, training = Store(tmp_path), record.experiment.training
+    assert store.snapshots(training, [50]) and load_model(copy)
+    content[-1000] ^= 1
+    copy.write_bytes(content)
+    borrower = Store(tmp_path / "own", store)
+    uses: list[Callable[[], Any]] = [lambda: load_model(copy), lambda: store.snapshots(training, [50])]
+    uses += [lambda: verify(record, Context(store), 1), lambda: borrower.gather(training, [50])]
+    uses += [lambda: run(record.experiment, Context(borrower, progress="none"))]
+    for use in uses:
+        with pytest.raises(ValueError, match=rf"^{copy} is not a snapshot .*its SHA-256 is not the one in"):
+            use()
+    assert not list((tmp_path / "own").rglob("*.safetensors"))
+
+
+def test_a_checkpoint_goes_on_in_its_own_training_alone(tmp_path: Path) -> None:
+    split = load("mnist", "train", "sample").take(20)
+    how = (Recipe(), transformed(None))
+    assert list(train(split, *how, [1], 0, tmp_path, progress="none", name="this"))
+    (tmp_path / "epoch-0001.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"^.*checkpoint of this training \(ValueError: it is that of this\); move it"):
+        list(train(split, *how, [2], 0, tmp_path, progress="none", name="another"))
+    save_tensors(load_file(checkpoint_path(tmp_path)), checkpoint_path(tmp_path))  # an older one says nothing
+    assert [epoch for epoch, _ in train(split, *how, [2], 0, tmp_path, progress="none", name="another")] == [2]
+
+
 def test_damaged_weights_end_a_command_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +198,7 @@ def test_damaged_weights_end_a_command_in_one_sentence(
     capsys.readouterr()
     assert main(["verify", *command]) == 2
     assert capsys.readouterr().err == (
-        f"prlib: {path} is not a snapshot of a network (SafetensorError: Error while deserializing header: incomplete "
+        f"prlib: {path} is not a snapshot of a network (SafetensorError: Error while deserializing: incomplete "
         "metadata, file not fully covered); restore it, or delete it to train anew\n"
     )
 
@@ -242,6 +299,7 @@ def test_weights_are_readable_for_whom_the_umask_says(tmp_path: Path, umask: int
 # Locks.
 
 
+@pytest.mark.slow
 def test_whoever_waits_for_a_lock_says_so_once(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from prlib.files import locked\n"

@@ -277,6 +277,20 @@ def test_images_come_back_in_their_own_type(dtype: torch.dtype) -> None:
         assert abs(fooled - expected) < 0.15 and expected > 0.2, name
 
 
+def test_autoattack_of_two_classes_leaves_what_a_linear_network_must_withstand() -> None:
+    """Two logits have no difference-of-logits ratio; the worst corner of the ε-ball within [0, 1] is known."""
+    model, epsilon = network(2), 0.1
+    split = own(2, n=100)
+    images, labels = split.images / 255, split.labels
+    weight = model[1].weight.detach()
+    slope = (weight[1 - labels] - weight[labels]).view_as(images)  # towards the other class
+    worst = (images + epsilon * slope.sign()).clamp(0, 1)
+    withstands = model(worst).argmax(1) == labels
+    known = {"epsilon": epsilon, "defence": None, "generator": seeded(), "steps": 20}
+    found = model(auto(model, images, labels, **known)).argmax(1) == labels
+    assert torch.equal(found, withstands) and 10 < withstands.sum() < (model(images).argmax(1) == labels).sum() < 95
+
+
 def test_images_may_lie_in_memory_as_they_like() -> None:
     model = network()
     for strided in (IMAGES.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2), IMAGES.flip(0).flip(0)):

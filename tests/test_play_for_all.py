@@ -1,4 +1,4 @@
-"""The Play page works by keyboard, by touch, on a phone and for screen readers; without JavaScript it is a figure."""
+"""The Play page by keyboard, by touch, on a phone and with a screen reader; and the figure that stands in for it."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

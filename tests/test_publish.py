@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,9 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import CHAPTERS, ROOT
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from pypdf import PdfReader
 from sphinx.errors import ConfigError
 
@@ -82,7 +85,7 @@ from IPython.core.interactiveshell import InteractiveShell
 if {on_colab}:
     sys.modules["google.colab"] = types.ModuleType("google.colab")
 for kernel in range(2):  # the second time everything is there
-    InteractiveShell.instance().run_cell({fetching(origin)!r}).raise_error()
+    InteractiveShell.instance().run_cell({fetching(FORK).replace(FORK, origin)!r}).raise_error()
 import prlib
 print("imported", prlib.__file__)
 """
@@ -110,14 +113,44 @@ def test_colab_installs_what_is_missing_and_leaves_the_rest(monkeypatch):
     assert "jupyter-book" not in names and (ROOT / nodeps).is_file()
 
 
-def test_binder_installs_what_was_tested_together():
-    binder = ROOT / "binder"
-    needs = (binder / "requirements.txt").read_text().splitlines()
-    assert needs[-2:] == ["--constraint ../requirements.txt", "--editable .[book]"]
-    assert "book" in PROJECT["optional-dependencies"]
-    version = re.fullmatch(r"python-(3\.\d+)", (binder / "runtime.txt").read_text().strip())[1]
-    assert version in SpecifierSet(PROJECT["requires-python"])
-    assert os.access(binder / "postBuild", os.X_OK) and "requirements-nodeps.txt" in (binder / "postBuild").read_text()
+def test_binder_and_the_container_install_what_was_tested_together():
+    version = re.fullmatch(r"python-(3\.\d+)", (ROOT / "binder" / "runtime.txt").read_text().strip())[1]
+    assert f"{version}.99" in SpecifierSet(PROJECT["requires-python"])
+    assert os.access(ROOT / "binder" / "postBuild", os.X_OK) and os.access(ROOT / "workflow" / "install", os.X_OK)
+    for file in ("binder/postBuild", "Containerfile", "Makefile"):
+        assert re.search(r"workflow/install \S*python\b", (ROOT / file).read_text())
+
+
+def pinned(name):
+    """The names and versions of a file of requirements, each with its digests."""
+    text = (ROOT / name).read_text()
+    found = re.findall(r"(?m)^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text)
+    assert len(found) == len(re.findall("(?m)^[^# ]", text))  # nothing else
+    return {canonicalize_name(name): version for name, version, _ in found}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-nodeps.txt", "benchmarks/requirements.txt"])
+def test_every_dependency_is_pinned_with_its_digests(name):
+    assert pinned(name)
+
+
+def test_what_is_pinned_is_what_is_installed_and_all_that_prlib_needs():
+    pins, python = pinned("requirements.txt"), SpecifierSet(PROJECT["requires-python"])
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["book"]]
+    wanted += PROJECT["optional-dependencies"]["test"]
+    assert {canonicalize_name(Requirement(one).name) for one in wanted} <= set(pins)
+    least = re.search(r"(3\.\d+\.\d+)", PROJECT["requires-python"])[1]
+    for name, version in pins.items():
+        found = distribution(name)
+        assert found.version.partition("+")[0] == version
+        assert least in SpecifierSet(found.metadata.get("Requires-Python") or "")
+    makefile, readme = ((ROOT / name).read_text() for name in ("Makefile", "README.md"))
+    assert f"({least.replace('.', ', ')})" in makefile and makefile.count(f"Python {least} or newer") == 1
+    assert f"Python {least} or newer" in readme and sys.version.split()[0] in python
+
+
+def test_the_audit_is_of_one_version():
+    assert re.search(r"pip install --quiet pip-audit==\d+\.\d+\.\d+\n", (ROOT / "Makefile").read_text())
 
 
 def test_pages_link_to_nothing_that_needs_an_address_unless_it_is_known(site):
@@ -199,6 +232,17 @@ def test_workflows_call_make(path):
     jobs = yaml.safe_load(path.read_text())["jobs"]
     runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert runs and all(re.fullmatch(r"make [a-z-]+", run) and run.split()[1] in TARGETS for run in runs)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_trust_no_tag_and_keep_no_credentials(path):
+    """A tag of somebody else's can be moved; what runs after the checkout needs no right to push."""
+    workflow = yaml.safe_load(path.read_text())
+    used = [step for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used and all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"]) for step in used)
+    checkouts = [step for step in used if step["uses"].startswith("actions/checkout@")]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+    assert workflow["permissions"] == {"contents": "read"}
 
 
 def test_workflows_check_build_and_publish_every_week_and_on_every_push():

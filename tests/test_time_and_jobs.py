@@ -13,6 +13,7 @@ import torch
 from conftest import CHAPTERS, ROOT
 from safetensors.torch import load_file
 
+from prlib import data
 from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
@@ -106,6 +107,7 @@ def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, mo
         assert same(model.state_dict(), other.state_dict())
 
 
+@pytest.mark.slow
 def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
     monkeypatch.setattr("prlib.cases.BATCH_SIZE", 20)
     experiment = tiny(["fgsm"])
@@ -150,6 +152,27 @@ def test_impossible_limits_are_refused(option, named, tmp_path, monkeypatch, cap
     assert option[0] in (said := capsys.readouterr().err) and named in said and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("option", [[], ["--recompute"]])
+def test_all_is_checked_before_anything_runs(tmp_path, monkeypatch, capsys, jobs, option):
+    """As 54,000 training images are too many for CIFAR-10, and not for MNIST, which comes before it."""
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+
+    def load(name, *where):
+        if name == "cifar10":
+            raise ValueError("n must be from 1 to 50000; got 54000")
+        return data.load(name, *where)
+
+    monkeypatch.setattr("prlib.run.load", load)
+    monkeypatch.setattr("prlib.run.train", None)  # whoever trains fails
+    monkeypatch.setattr("prlib.command_line.side_by_side", None)
+    names = [f"{dataset}-sample130-none-s0-e2-clean" for dataset in ("mnist", "cifar10")]
+    sizes = ["--n-train", "130", "--n-test", "20", "--epochs", "2"]
+    assert main(["run", *names, *sizes, "--jobs", jobs, *option]) == 2
+    assert capsys.readouterr().err == "prlib: n must be from 1 to 50000; got 54000\n"
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 # Side by side
 
 
@@ -171,6 +194,7 @@ def test_trainings_side_by_side_measure_what_one_after_another_does(tmp_path, mo
     assert len(trainings) == 3 and all(f"\n{name}: [1/" in said for name in trainings)
 
 
+@pytest.mark.slow
 def test_side_by_side_without_time_begins_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     command = ["run", "mnist-sample130-none-s0-e2-clean", "mnist-sample130-pr-s0-e2-clean", *TINY, "--jobs", "2"]
@@ -252,6 +276,7 @@ def test_an_interruption_ends_all(tmp_path, sent):
 # Half precision
 
 
+@pytest.mark.slow
 def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path):
     trained(few, tmp_path / "single")
     yielded = trained(few, tmp_path / "half", (2,), precision="float16")
@@ -266,6 +291,7 @@ def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path)
     assert same(*({k: v for k, v in c.items() if k != "seconds"} for c in checkpoints))
 
 
+@pytest.mark.slow
 def test_a_record_says_that_half_precision_was_judged(tmp_path):
     half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
     record, other = (run(tiny(), quiet(store)) for store in (half, single))

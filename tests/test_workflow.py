@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 
 from prlib.command_line import main
 from prlib.estimate import megabytes_held, plan
@@ -43,6 +44,69 @@ def planned(place, target):
     return set(re.findall(r"^(data|measure|chapter)\s+\d+$", done.stdout, re.MULTILINE))
 
 
+STUB = """
+import sys, pathlib
+if sys.argv[1] == "list":
+    print(pathlib.Path("plan.json").read_text("utf-8"))
+else:
+    (pathlib.Path("the store") / "records" / sys.argv[2]).touch()
+"""
+
+
+def tell(place, to_do, store="the store"):
+    """Have the stub say that of the trainings a, b and c, with a record each, these are to do."""
+    jobs = [{"training": name, "dataset": "mnist", "source": "sample", "seconds": 1, "megabytes": 1} for name in to_do]
+    records = [str(place / store / "records" / name) for name in "abc" if name not in to_do]
+    plan = {"store": str(place / store), "records": records if to_do else [], "to do": jobs}
+    (place / "plan.json").write_text(json.dumps(plan))
+
+
+@pytest.mark.slow
+def test_what_has_gone_or_lies_elsewhere_is_measured_and_shown_again(place):
+    """A folder with a space, and a store elsewhere; the site renders whatever it is told."""
+    (place / "a b").mkdir()
+    os.chdir(place / "a b")
+    place = place / "a b"
+    for name in ("prlib/__main__.py", "workflow/render", "the store/records/b"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(STUB)
+    (place / "workflow/render").write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$BIN" >> rendered\n')
+    (place / "workflow/render").chmod(0o755)
+    (place / "book").mkdir()
+    tell(place, ["a", "c"])
+    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
+    run += ["--nolock", "--rerun-triggers", "mtime", "--quiet", "all", "--", "site"]
+    subprocess.run(run, env=os.environ | {"PYTHONPATH": ""}, check=True)
+    assert sorted(path.name for path in (place / "the store/records").iterdir()) == ["a", "b", "c"]
+    told = (place / "rendered").read_text().splitlines()
+    assert told[:3] == ["_build/sample/book", f"{place}/the store/records", "."] and Path(told[3]).is_dir()
+    for name in ("book/one.ipynb", "_build/sample/book/one.ipynb"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).touch()
+    tell(place, [])
+    assert planned(place, "site") == set()
+    (place / "the store/records/a").unlink()
+    tell(place, ["a"])
+    assert planned(place, "site") == {"measure", "chapter"}
+    tell(place, [], "another store")
+    assert planned(place, "site") == {"chapter"}
+
+
+def test_a_second_run_of_the_workflow_waits_for_the_first(place):
+    (place / "prlib").mkdir()
+    (place / "prlib/__main__.py").write_text(STUB)
+    tell(place, [])
+    (place / "_build/sample").mkdir(parents=True)
+    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
+    command = [*run, "--nolock", "--dry-run", "--", "records"]
+    with FileLock(place / "_build/sample/.lock"):
+        second = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": ""}, stderr=subprocess.PIPE, text=True)
+        assert second.stderr.readline() == "waiting for another process, which works in _build/sample\n"
+        assert second.poll() is None
+    second.communicate()
+    assert second.returncode == 0
+
+
 @pytest.mark.parametrize(
     "shown", ["results/published/records/a.json", "results/tenth/records/b.json", "benchmarks/c.json"]
 )
@@ -51,8 +115,11 @@ def test_what_a_chapter_shows_makes_it_run_again(place, shown):
     files = ["book/one.ipynb", "results/published/records/a.json", "results/tenth/records/b.json"]
     for name in (*files, "benchmarks/c.json", "_build/sample/book/one.ipynb", "prlib/__main__.py"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text("""print('{"ready": [], "to do": []}')""")  # what the last of them says
+        (place / name).write_text(STUB)  # what the last of them does
         os.utime(place / name, (1e9, 1e9))
+    tell(place, [])
+    (place / "_build/sample/store").write_text(str(place / "the store"))
+    os.utime(place / "_build/sample/store", (1e9, 1e9))
     assert planned(place, "_build/sample/book/one.ipynb") == set()
     (place / shown).touch()
     assert planned(place, "_build/sample/book/one.ipynb") == {"chapter"}
@@ -128,6 +195,7 @@ def test_the_plan_for_programs_says_what_the_one_for_readers_does(tmp_path, monk
     named = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert main(["list", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert told["store"] == str(tmp_path / "sample") and told["records"] == []
     assert told["ready"] == [] == [name for state, name, _ in named if state == "ready"]
     jobs = [(name, job["training"]) for job in told["to do"] for name in job["experiments"]]
     assert sorted(jobs) == sorted((name, training) for _, name, training in named)
@@ -139,6 +207,8 @@ def test_nothing_is_to_do_where_all_is_committed():
     committed = [e for e in parameters.experiments() if parameters.store.is_current(e)]
     told = plan(parameters, committed)
     assert told["ready"] == [e.name for e in committed] and told["to do"] == [] and len(committed) > 20
+    assert [Path(path).stem for path in told["records"]] == told["ready"]
+    assert told["store"] == str(repository_results() / "published")
 
 
 @pytest.mark.parametrize("profile", COMMITTED)

@@ -61,7 +61,7 @@ def drop_icons(app: Sphinx, exception: Exception | None) -> None:
     """Empty the theme's 1.5 MB script of icons: its style sheet has a font of those that pages show."""
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if script.exists():
-        script.write_text("")
+        script.write_text("", "utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

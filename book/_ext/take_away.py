@@ -5,7 +5,6 @@ offers any of that, and Colab's links and GitHub Pages are why it must be at Git
 """
 
 import os
-import re
 from typing import Any
 
 from docutils import nodes
@@ -13,21 +12,23 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
 
+from prlib.pages.address import checked_address
+
 PDF = "pixel-redrawn-reproduced.pdf"
 
 
 def use_address(app: Sphinx, config: Config) -> None:
     """Show the theme's buttons that need the address only if it is known, and tell pages where they will lie."""
     options = config.html_theme_options
-    url = options.get("repository_url")
+    try:
+        url = checked_address(options.get("repository_url") or "")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if not url:
         options["launch_buttons"] = {}
         return
-    parts = re.fullmatch(r"https://github\.com/([\w-]+)/([\w.-]+)", url)
-    if parts is None or url.endswith(".git"):
-        raise ConfigError(f"repository: url: must be empty or like https://github.com/OWNER/NAME; got {url!r}")
     options |= dict.fromkeys(("use_repository_button", "use_source_button", "use_issues_button"), True)
-    owner, name = parts[1].lower(), parts[2]
+    owner, name = url.lower().split("/")[-2], url.split("/")[-1]
     home = f"https://{owner}.github.io/"
     config.html_baseurl = config.html_baseurl or (home if name.lower() == f"{owner}.github.io" else f"{home}{name}/")
 

@@ -33,6 +33,7 @@ from prlib.pages.comparisons import (
     seeds,
     training_accuracy,
 )
+from prlib.pages.content import escaped
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
 from prlib.pages.here import Here, just_now, reproduced
@@ -84,6 +85,7 @@ __all__ = [
     "distances",
     "distances_by_case",
     "effects",
+    "escaped",
     "every_comparison",
     "explained",
     "exposure_of_many",

@@ -1,5 +1,6 @@
 """What a cell or a sentence holds, for two readers: MyST Markdown for the site, plain text for a notebook and CSV."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Union
@@ -17,17 +18,19 @@ Content = Union[str, "Span", tuple["Content", ...]]
 class Span:
     """A piece of text: as code, linked to a record's page, with the classes that style it.
 
-    A link's text may hold marks of its own, which a reader of the text alone sees.
+    A link's text may hold marks of its own, which a reader of the text alone sees. ``literal`` text is a value, not an
+    author's, and has none.
     """
 
     text: str
     record: str = ""
     classes: tuple[str, ...] = ()
     code: bool = False
+    literal: bool = False
 
     def markdown(self) -> str:
         """The span as MyST Markdown."""
-        text = f"`{self.text}`" if self.code else self.text
+        text = fenced(self.text) if self.code else escaped(self.text) if self.literal else self.text
         link = f"(record:{self.record})" if self.record else ""
         classes = "{" + " ".join(f".{name}" for name in self.classes) + "}" if self.classes else ""
         return f"[{text}]{link}{classes}" if link or classes else text
@@ -76,6 +79,29 @@ def number(estimate: Estimate | None, trainings: tuple[OneTraining, ...]) -> Num
 def code(text: object) -> Span:
     """Text as code."""
     return Span(str(text), code=True)
+
+
+def literal(text: object) -> Span:
+    """A value of a file, shown as it is, whatever it says."""
+    return Span(re.sub(r"\s+", " ", str(text)), literal=True)
+
+
+def told(text: str) -> tuple[Span, ...]:
+    """A sentence of a file in which `backticks` mark code, and nothing else marks anything."""
+    return tuple(code(part) if i % 2 else Span(part, literal=True) for i, part in enumerate(text.split("`")))
+
+
+def escaped(text: str) -> str:
+    """Text such that Markdown shows it as it is, in a line or a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]<>|$~&!])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def fenced(text: str) -> str:
+    """Text as Markdown's code, in a line or a table's cell."""
+    line = re.sub(r"\s+", " ", text).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " * line.startswith(("`", " ")) or " " * line.endswith(("`", " "))
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def mark(word: str) -> Span:

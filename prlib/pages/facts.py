@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prlib.data import DATASETS, load
 from prlib.model import PaperCNN
-from prlib.pages.content import Content, Span, code
+from prlib.pages.content import Content, Span, code, escaped, literal, markdown, told
 from prlib.pages.tables import CODE, COUNT, Column, Table, formatted, frame
 from prlib.profiles import default_recipe
 from prlib.record import Record
@@ -32,9 +32,9 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
         {
             "record": Span(f"`{r.experiment.name}`", record=r.experiment.name),
             "commit": (code((r.provenance["commit"] or "none")[:10]), " (modified)" * bool(r.provenance["dirty"])),
-            "machine": r.device,
+            "machine": literal(r.device),
             "training, s": r.provenance["seconds"]["training"],
-            "finished": r.provenance["finished"][:10],
+            "finished": literal(r.provenance["finished"][:10]),
             "test data": r.provenance["digests"][r.experiment.split][:10],
         }
         for r in records
@@ -60,7 +60,7 @@ def costs(records: Iterable[Record]) -> Table:
                 "GFLOP/s": trained * flops / max(seconds["training"], 0.1) / 1e9,
                 "this record, s": seconds["total"],
                 "peak MB": r.provenance.get("peak_megabytes"),
-                "machine": f"{r.device}, {r.provenance['machine']['cores']} cores",
+                "machine": literal(f"{r.device}, {r.provenance['machine']['cores']} cores"),
             }
         )
     caption = (
@@ -75,13 +75,14 @@ def costs(records: Iterable[Record]) -> Table:
 def benchmark(name: str, file: str = BENCHMARKS.name) -> Markdown:
     """One of the tables that ``make bench`` wrote, for each number of threads; says so if it was not run."""
     path = BENCHMARKS.with_name(file)
-    measured = json.loads(path.read_text()) if path.exists() else {"tables": []}
+    measured = json.loads(path.read_text("utf-8")) if path.exists() else {"tables": []}
     texts = []
     for table in (t for t in measured["tables"] if t["name"] == name):
         machine = measured["machine"]
-        caption = f"{table['title']} Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores. "
-        caption += f"Commit `{table['commit']}`."
-        texts.append(Table(frame(table["rows"]), caption, f"benchmark-{name}-{table['threads']}")._repr_markdown_())
+        where = literal(f" Threads: {table['threads']}. {machine['device']}, {machine['cores']} cores. Commit ")
+        caption = markdown((told(table["title"]), where, code(table["commit"]), "."))
+        rows = [{escaped(name): _as_it_is(value) for name, value in row.items()} for row in table["rows"]]
+        texts.append(Table(frame(rows), caption, f"benchmark-{name}-{int(table['threads'])}")._repr_markdown_())
     return Markdown("\n\n".join(texts) or f"*The benchmark `{name}` has not been run here; `make bench` runs it.*")
 
 
@@ -135,6 +136,10 @@ def source(thing: Callable[..., Any]) -> Markdown:
     module = inspect.getmodule(thing)
     name = module.__name__.replace(".", "/") if module else ""
     return Markdown(f"From `{name}.py`:\n\n```python\n{textwrap.dedent(inspect.getsource(thing))}```")
+
+
+def _as_it_is(value: object) -> object:
+    return literal(value) if isinstance(value, str) else value
 
 
 def _flops_per_image(channels: int, size: int) -> int:

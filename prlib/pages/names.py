@@ -2,12 +2,12 @@
 
 from prlib import paper
 from prlib.profiles.named import NAMED
-from prlib.profiles.suites import read_yaml
+from prlib.profiles.protocol import read_protocol
 
 PHASE_TITLES = {"none": "nowhere", "train": "in training only", "test": "at test time only", "both": "in both phases"}
 """Where a defence is used in each of Table 2's columns."""
 
-DEFENCE_TITLES: dict[str, str] = read_yaml("protocol")["titles"]
+DEFENCE_TITLES: dict[str, str] = read_protocol()["titles"]
 """What tables and figures call each defence.
 
 :meta hide-value:

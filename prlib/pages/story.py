@@ -5,6 +5,7 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from prlib.cases import CASES, Batch, follow
 from prlib.data import DATASETS, Transform, load, to_float
 from prlib.experiment import Training
+from prlib.fast import FastCNN
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
 from prlib.pages.records import PUBLISHED
 from prlib.profiles import Parameters, default_attack, default_defence
@@ -118,11 +120,16 @@ def data_uri(image: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def published_network(dataset: str, defence: str) -> nn.Module:
+def published_network(dataset: str, defence: str) -> FastCNN:
     """The published network of a dataset that was trained with a defence, after its last epoch."""
+    return load_model(published_snapshot(dataset, defence))
+
+
+def published_snapshot(dataset: str, defence: str) -> Path:
+    """The file that holds it."""
     experiments = Parameters("published", datasets=(dataset,)).experiments(["curves-none", "curves-pr", "curves-many"])
     trainings: list[Training] = [e.training for e in experiments if e.training.defence.name == defence]
-    return load_model(PUBLISHED.snapshot(trainings[0], EPOCH))
+    return PUBLISHED.snapshot(trainings[0], EPOCH)
 
 
 def _pictures(dataset: str, n: int) -> list[Picture]:

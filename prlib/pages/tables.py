@@ -1,5 +1,6 @@
 """Tables of typed values, whose columns know their format and alignment."""
 
+import html
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,8 @@ class Table:
         return f"::::{{dropdown}} {self.fold}\n{table}::::\n" if self.fold else table
 
     def _repr_html_(self) -> str:
-        return self.text().style.hide(axis="index").set_caption(self.caption).to_html(table_uuid=self.name)
+        shown = self.text().map(_html).rename(columns=_html)
+        return shown.style.hide(axis="index").set_caption(_html(self.caption)).to_html(table_uuid=self.name)
 
     def _column(self, name: str) -> Column:
         return self.columns.get(name) or Column.of(self.frame[name])
@@ -186,6 +188,10 @@ SIGNED = Column(signed, right=True)
 
 P = Column(lambda p: "<0.001" if p < 0.001 else f"{p:.3f}", right=True, missing="–")
 """A column of p-values."""
+
+
+def _html(text: str) -> str:
+    return html.escape(text, quote=False)
 
 
 def _is_missing(value: Any) -> bool:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from IPython.display import Markdown
+
+from prlib.pages.address import repository
 
 ROOT = Path(__file__).parents[2]
 WORDS_A_MINUTE = 220
@@ -26,7 +27,7 @@ def route(title: str, pages: Iterable[str]) -> Markdown:
 
 def clone() -> Markdown:
     """The commands that fetch the repository and reproduce the book."""
-    url = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    url = repository()
     address = url or "ADDRESS"
     hint = "" if url else "\nADDRESS is the repository's: this copy of the book was rendered before it had one.\n"
     folder = address.rsplit("/", 1)[-1] if url else "pixel-redrawn"

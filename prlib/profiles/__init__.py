@@ -9,9 +9,11 @@ from typing import Any
 from prlib.chosen import n_images
 from prlib.data import DATASETS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.files import expanded
 from prlib.profiles.declaration import checked, declared, described
 from prlib.profiles.named import NAMED
-from prlib.profiles.suites import Entry, Profile, check_suites, read_profile, read_yaml
+from prlib.profiles.protocol import read_protocol
+from prlib.profiles.suites import Entry, Profile, check_suites, read_profile
 from prlib.store import Store
 from prlib.train import Recipe
 
@@ -124,7 +126,7 @@ class Parameters:
             attacks=tuple(default_attack(name, dataset, epsilon) for name in entry.attacks),
             cases=tuple(entry.cases),
             embedded=stored,
-            drawn=read_yaml("protocol")["drawn"] if part and not first else None,
+            drawn=read_protocol()["drawn"] if part and not first else None,
             split=entry.split,
             draws=entry.draws,
         )
@@ -135,7 +137,7 @@ Parameters.__doc__ = (Parameters.__doc__ or "").replace("{described}", described
 
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """A defence with the options of the default protocol; one that it does not name has its own defaults."""
-    options = _for_dataset(read_yaml("protocol")["defences"].get(name, {}), dataset)
+    options = _for_dataset(read_protocol()["defences"].get(name, {}), dataset)
     if name.startswith(("pr", "inverted", "quantised")):
         options = {**options, "seed": seed}
     return Defence(name, frozen(options))
@@ -146,7 +148,7 @@ def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Att
     options = dict(NAMED[name].options)
     if not NAMED[name].kind.bounded:
         return Attack(name, frozen(options))
-    protocol = read_yaml("protocol")
+    protocol = read_protocol()
     paper = protocol["epsilon"].get(dataset, protocol["epsilon"]["default"])
     epsilon = None if epsilon is None else float(epsilon)
     options["epsilon"] = paper if epsilon is None else epsilon
@@ -157,7 +159,7 @@ def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Att
 
 def default_recipe(dataset: str, defence: str = "none") -> Recipe:
     """How the network is trained in the default protocol; a variant of a defence can have a recipe of its own."""
-    protocol = read_yaml("protocol")
+    protocol = read_protocol()
     return Recipe(**_for_dataset(protocol["recipe"], dataset) | protocol["recipes"].get(defence, {}))
 
 
@@ -171,7 +173,7 @@ def check_names(names: Iterable[str]) -> None:
 
 def results_folder() -> Path:
     """Where stores are: $PRLIB_RESULTS, or results/ of the repository (of the working folder where there is none)."""
-    return Path(os.environ.get("PRLIB_RESULTS") or repository_results()).expanduser()
+    return expanded(os.environ.get("PRLIB_RESULTS") or repository_results())
 
 
 def repository_results() -> Path:

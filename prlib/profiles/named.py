@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prlib.attacks.registry import KINDS, Kind
-from prlib.profiles.suites import read_yaml
+from prlib.profiles.protocol import read_protocol
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Named:
         return KINDS[self.options["function"]]
 
 
-def read_attacks(protocol: str) -> dict[str, Named]:
-    """The attacks of a protocol; one without a title has its kind's."""
-    entries = read_yaml(protocol)["attacks"]
+def read_attacks() -> dict[str, Named]:
+    """The attacks of the default protocol; one without a title has its kind's."""
+    entries = read_protocol()["attacks"]
     return {name: Named(**{"title": KINDS[e["options"]["function"]].title, **e}) for name, e in entries.items()}
 
 
-NAMED = read_attacks("protocol")
+NAMED = read_attacks()
 """The attacks of the default protocol.
 
 :meta hide-value:

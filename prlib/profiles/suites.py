@@ -3,66 +3,30 @@
 from collections import ChainMap
 from collections.abc import Collection, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from prlib.data import DATASETS
 from prlib.defences import BUILDERS
 from prlib.experiment import ATTACKED
+from prlib.profiles.protocol import read_protocol, read_yaml
+from prlib.schema import Checked, Natural, Seed, Share, Some, among, validated
 from prlib.snapshot import PRECISIONS
 
-T = TypeVar("T")
+Dataset = Annotated[str, among(DATASETS)]
+DefenceName = Annotated[str, among(ChainMap(BUILDERS, read_protocol()["defences"]))]
+AttackName = Annotated[str, among(read_protocol()["attacks"])]
+SuiteName = Annotated[str, among(read_yaml("experiments"))]
 
 
-@cache
-def read_yaml(name: str) -> Any:
-    """What a YAML file of this folder holds."""
-    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text())
-
-
-def _among(names: Collection[str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"must be among {', '.join(names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _one_sentence(check: TypeAdapter[T], name: str, value: Any) -> T:
-    try:
-        return check.validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = str(first.get("ctx", {}).get("error", first["msg"][0].lower() + first["msg"][1:]))
-        got = "" if first["type"] == "missing" else f"; got {first['input']!r}"
-        raise ValueError(f"{name}.yaml, {'.'.join(map(str, first['loc']))}: {what}{got}") from None
-
-
-Natural = Annotated[int, Field(ge=1)]
-Some = Annotated[list[T], Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
-Dataset = Annotated[str, _among(DATASETS)]
-DefenceName = Annotated[str, _among(ChainMap(BUILDERS, read_yaml("protocol")["defences"]))]
-AttackName = Annotated[str, _among(read_yaml("protocol")["attacks"])]
-SuiteName = Annotated[str, _among(read_yaml("experiments"))]
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Sizes(_Checked):
+class _Sizes(Checked):
     """What an experiment may say of itself, and a profile of a suite; what neither says is as the profile has it."""
 
-    datasets: Some[Dataset] = []
-    seeds: Some[Seed] = []
-    epochs: Some[Natural] = []
-    epsilons: Some[Share] = []
+    datasets: Some[Dataset] = Field([])
+    seeds: Some[Seed] = Field([])
+    epochs: Some[Natural] = Field([])
+    epsilons: Some[Share] = Field([])
     n_attacked: Natural | None = None
 
 
@@ -71,8 +35,8 @@ class Entry(_Sizes):
 
     trained_with: DefenceName
     tested_with: Some[DefenceName]
-    attacks: Some[AttackName] = []
-    cases: Some[Annotated[str, _among(ATTACKED)]] = []
+    attacks: Some[AttackName] = Field([])
+    cases: Some[Annotated[str, among(ATTACKED)]] = Field([])
     split: Literal["test", "train"] = "test"
     draws: Annotated[int, Field(ge=1, le=255)] = 1
     images: Literal["drawn", "first"] = "drawn"
@@ -91,7 +55,7 @@ class Choice(_Sizes):
     networks: Literal["published"] | None = None
 
 
-class Profile(_Checked):
+class Profile(Checked):
     """What a run consists of; None stands for all images, ``n_attacked`` for the test images under attack.
 
     ``snapshots`` is the precision in which networks are stored.
@@ -108,7 +72,7 @@ class Profile(_Checked):
     n_test: Natural | None = None
     n_attacked: Natural | None = None
     share: Share = 1
-    snapshots: Annotated[str, _among(PRECISIONS)] = "float32"
+    snapshots: Annotated[str, among(PRECISIONS)] = "float32"
 
     def entries(self, suites: Collection[str] | None = None) -> Iterator[Entry]:
         """The experiments in these suites (None: all) in the profile's order, with its datasets, epochs and sizes."""
@@ -130,13 +94,13 @@ class Profile(_Checked):
 @cache
 def read_suites() -> dict[str, list[Entry]]:
     """The suites by their names; a ValueError of one sentence names what is wrong in ``experiments.yaml``."""
-    return _one_sentence(TypeAdapter(dict[str, Some[Entry]]), "experiments", read_yaml("experiments"))
+    return validated(TypeAdapter(dict[str, Some[Entry]]), "experiments", read_yaml("experiments"))
 
 
 @cache
 def read_profile(name: str) -> Profile:
     """A profile; a ValueError of one sentence names the file and what is wrong in it."""
-    return _one_sentence(TypeAdapter(Profile), name, read_yaml(name))
+    return validated(TypeAdapter(Profile), name, read_yaml(name))
 
 
 def check_suites(names: Collection[str]) -> None:

@@ -39,7 +39,7 @@ def write(splits: list[Split], folder: Path) -> None:
         sheet(split.images).save(folder / f"{split.name}-{split.split}.png", optimize=True)
         labels = "".join(map(str, split.labels.tolist()))
         entries.setdefault(split.name, {})[split.split] = {"digest": split.digest, "labels": labels}
-    (folder / "sample.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (folder / "sample.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
