@@ -128,3 +128,18 @@ def test_the_workflow_plans_one_job_for_each_training(tmp_path):
 def test_make_help_lists_the_targets():
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(f"make {target} " in listed for target in ("plan", "reproduce", "test", "book", "clean"))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_speak_plainly(name):
+    """Accuracies neither leave nor keep anything, and tables say what a network is and not what the code calls it."""
+    cells = notebook(ROOT / "book", name).cells
+    told = "\n".join([*(cell.source for cell in cells), *outputs(cells)])
+    told = re.sub(r"\(record:[^)]*\)", "", told)
+    assert (
+        re.findall(r".*attacks that know.*|.*\b(?:leaves?|keeps?) (?:\{|\[?\d+\.\d|\[?\d+%).*|.*lie these.*", told)
+        == []
+    )
+    assert (
+        re.findall(r"^\|.*\| (?:pr|pr-multi|pr-multi-image|\w+-true|\w+-quarter|none) \|.*", told, re.MULTILINE) == []
+    )

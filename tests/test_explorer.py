@@ -58,16 +58,16 @@ def test_the_page_filters_sorts_and_keeps_its_choice_in_the_address(tab: Page, p
     wanted = {"dataset": "MNIST", "attack": "MIM", "scale": "all images"}
     chosen = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
     tab.goto("book/explorer.html")
-    count = tab.locator("#explorer .count")
+    count = tab.locator("#numbers .count")
     expect(count).to_have_text(f"{len(rows):,} of {len(rows):,} numbers")
     for name, value in wanted.items():
-        tab.locator(f"#explorer select[name={name}]").select_option(value)
+        tab.locator(f"#numbers select[name={name}]").select_option(value)
     expect(count).to_have_text(f"{len(chosen)} of {len(rows):,} numbers")
     tab.get_by_role("button", name="ours [95% interval]").click()
-    shown = [float(text.split()[0]) for text in tab.locator("#explorer tbody td:nth-child(10)").all_inner_texts()]
+    shown = [float(text.split()[0]) for text in tab.locator("#numbers tbody td:nth-child(10)").all_inner_texts()]
     assert shown == sorted(row["ours"] for row in chosen)[:50]
     both = [row for row in chosen if row["paper"] is not None]
-    expect(tab.locator("#explorer .scatter a")).to_have_count(len(both))
+    expect(tab.locator("#numbers .scatter a")).to_have_count(len(both))
     tab.goto("about:blank")
     tab.goto(f"book/explorer.html#{'&'.join(f'{n}={v}' for n, v in wanted.items())}")
     expect(count).to_have_text(f"{len(chosen)} of {len(rows):,} numbers")
@@ -84,7 +84,7 @@ def test_what_is_shown_can_be_taken_along_and_each_number_leads_to_its_record(ta
     with tab.expect_download() as download:
         tab.get_by_role("button", name="JSON").click()
     assert json.loads(Path(download.value.path()).read_text("utf-8")) == chosen
-    links = tab.locator("#explorer tbody a, #explorer .scatter a").evaluate_all(
+    links = tab.locator("#numbers tbody a, #numbers .scatter a").evaluate_all(
         "all => all.map(a => a.href.baseVal ?? a.href)"
     )
     assert links and all((site / "records" / link.rsplit("/", 1)[1]).is_file() for link in links)

@@ -17,7 +17,7 @@ from prlib.data import DATASETS
 from prlib.findings import conclusions
 
 TITLES = {name: data.title for name, data in DATASETS.items()}
-SIDES = {"for": "for redrawing", "against": "against it", "neither": "of neither"}
+SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither for nor against it"}
 PREFIXES = {"q1": "question-1", "q2": "question-2", "q3": "question-3", "q4": "question-4", "robust": "robust"}
 WORDS = ("yes", "partly", "mixed", "open", "partly not", "no", "not testable")
 
@@ -40,7 +40,7 @@ def plain(text):
 def table(name, title):
     """The rows of a chapter's table of this name, each a dict."""
     texts = [text for cell in chapter(name).cells for text in told_by(cell)]
-    (text,) = [text for text in texts if f":name: {title}\n" in text]
+    (text,) = [text.split(f":name: {title}\n")[1].split("\n:::")[0] for text in texts if f":name: {title}\n" in text]
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     return [dict(zip([column.strip() for column in lines[0]], line, strict=False)) for line in lines[2:]]
 

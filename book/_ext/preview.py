@@ -6,7 +6,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from prlib.pages.coverage import measured_numbers
+from prlib.pages.reproduction import measured_numbers
 from prlib.pages.figures import all_numbers
 from prlib.pages.figures.drawing import style
 

@@ -28,7 +28,7 @@ const PAGE = 50;
 const SHAPES = { 2: "circle", 5: "square", 6: "diamond", 7: "triangle" };
 
 const all = NUMBERS.rows.map((values) => Object.fromEntries(NUMBERS.names.map((name, i) => [name, values[i]])));
-const app = document.getElementById("explorer");
+const app = document.getElementById("numbers");
 const find = (selector) => app.querySelector(selector);
 let shown = PAGE;
 

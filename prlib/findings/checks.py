@@ -138,7 +138,7 @@ def _unbounded(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
                 yield strong.dataset, UNBOUNDED, evidence, _outcome(pair)
 
 
-UNBOUNDED = "an unbounded attack leaves no more than a bounded one"
+UNBOUNDED = "an unbounded attack does at least as much harm as a bounded one"
 """The check that finds masked gradients."""
 
 
@@ -194,5 +194,5 @@ def _findings(record: Record) -> Iterable[tuple[str, str]]:
                 if _outcome(gap := (right[0] - right[1])[None]) == "failed":
                     yield (
                         labelled(cell.attack, cell.epsilon),
-                        f"in case {cell.case} it leaves {gap.mean():.3f} more accuracy than FGSM",
+                        f"in case {cell.case} accuracy is {gap.mean():.3f} higher than under FGSM",
                     )

@@ -10,7 +10,16 @@ from prlib.pages.attacks import (
     labels_given,
     longer,
 )
-from prlib.pages.claims import answer, every_comparison, scoreboard, set_when, summary, suspicions, verdicts
+from prlib.pages.claims import (
+    answer,
+    both_verdicts,
+    every_comparison,
+    scoreboard,
+    set_when,
+    summary,
+    suspicions,
+    verdicts,
+)
 from prlib.pages.commands import rerun_command
 from prlib.pages.comparisons import (
     accuracies,
@@ -25,13 +34,13 @@ from prlib.pages.comparisons import (
     training_accuracy,
 )
 from prlib.pages.content import escaped
-from prlib.pages.coverage import coverage, measured_numbers
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
 from prlib.pages.here import Here, just_now, reproduced
 from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
 from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
+from prlib.pages.reproduction import coverage, measured_numbers
 from prlib.pages.robustness import (
     convergence,
     exposure_of_many,
@@ -41,7 +50,7 @@ from prlib.pages.robustness import (
     sanity_evidence,
 )
 from prlib.pages.story import gallery, strip
-from prlib.pages.tables import Table, badge, folded, note
+from prlib.pages.tables import Table, Tabs, badge, folded, note
 from prlib.pages.visit import clone, route, side_by_side
 
 __all__ = [
@@ -53,6 +62,7 @@ __all__ = [
     "VARIANT_TITLES",
     "Here",
     "Table",
+    "Tabs",
     "ablated",
     "above",
     "accuracies",
@@ -62,6 +72,7 @@ __all__ = [
     "badge",
     "below",
     "benchmark",
+    "both_verdicts",
     "by_dataset",
     "cases",
     "choices",

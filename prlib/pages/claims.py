@@ -1,6 +1,6 @@
 """Verdicts on the claims, and what is suspicious."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from IPython.display import Markdown
 
@@ -13,7 +13,7 @@ from prlib.findings.here import Counted
 from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, P, Table, frame
+from prlib.pages.tables import COUNT, SIGNED, P, Table, Tabs, frame
 from prlib.record import Record
 
 
@@ -51,6 +51,12 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
         rows.append(row)
     caption = f"Verdicts, computed from the records of {f'profile `{profile}`' if profile else 'this run'}."
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
+
+
+def both_verdicts(records: Iterable[Record], prefix: str, suites: Collection[str] | None = None) -> Tabs:
+    """The verdicts of a run, and of the long trainings on a tenth of the images, which judge what the run cannot."""
+    tenth = verdicts(committed("tenth", suites), prefix, "tenth")
+    return Tabs({"all images": verdicts(records, prefix), "a tenth of them, up to 1,000 epochs": tenth})
 
 
 def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Table:
@@ -138,7 +144,8 @@ def suspicions(records: Iterable[Record], chapter: str) -> Table:
         for (attack, finding), group in found.groupby(["attack", "finding"], sort=False)
     ]
     shown = frame(rows, ["attack", "finding", "records"])
-    return Table(shown, "What the checks beside the numbers have found.", f"checks-{chapter}")
+    caption = "What the checks beside the numbers have found."
+    return Table(shown, caption, f"checks-{chapter}", fold=f"{len(rows)} findings of the checks")
 
 
 def _side(verdict: Verdict) -> str:

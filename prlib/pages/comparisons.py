@@ -103,7 +103,8 @@ def long_training(
     how = f", trained on a tenth of the images (chosen by seed {seeds})"
     tables = {name: paper_and_ours(records, table, name, None, epochs, "tenth", how) for name in datasets}
     shown = {name: found for name, found in tables.items() if len(found.frame) and found.frame[OURS].notna().any()}
-    return Tabs({DATASETS[name].title: replace(found, name=f"{found.name}-long") for name, found in shown.items()})
+    folded = {name: replace(t, name=f"{t.name}-long", fold=f"{len(t.frame)} rows") for name, t in shown.items()}
+    return Tabs({DATASETS[name].title: table for name, table in folded.items()})
 
 
 def training_accuracy(records: Iterable[Record]) -> Table:

@@ -60,7 +60,8 @@ def explained(table: int) -> Table:
         "fewer training images: then the difference may be the training's own."
     )
     columns = {"paper": formatted(".4f"), "ours": accuracy(), effect: SIGNED}
-    return Table(frame(rows), caption, f"explained-{table}", columns)
+    fold = f"The {len(rows)} numbers that differ, and why they may"
+    return Table(frame(rows), caption, f"explained-{table}", columns, fold=fold)
 
 
 def effects(found: pd.DataFrame) -> Table:

@@ -103,10 +103,10 @@ class Tabs:
 
     def _repr_markdown_(self) -> str:
         items = [
-            f"::::{{tab-item}} {title}\n:sync: {title}\n\n{table._repr_markdown_()}\n::::"
+            f":::::{{tab-item}} {title}\n:sync: {title}\n\n{table._repr_markdown_()}\n:::::"
             for title, table in self.tables.items()
         ]
-        return "\n".join([":::::{tab-set}", *items, ":::::"]) if items else ""
+        return "\n".join(["::::::{tab-set}", *items, "::::::"]) if items else ""
 
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self.tables.values())

@@ -15,7 +15,7 @@ from prlib.pages.figures.method import (
 )
 from prlib.pages.figures.numbers import all_numbers
 from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon, over_steps, then_and_now, under_attack
-from prlib.pages.figures.spread import spread
+from prlib.pages.figures.seeds import spread
 
 __all__ = [
     "accuracy_over_epochs",
