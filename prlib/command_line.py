@@ -1,4 +1,4 @@
-"""The command line: ``python -m prlib run | list | show | verify | pack | merge | bundle``."""
+"""The command line: ``python -m prlib run | list | show | verify | attack | pack | merge | bundle``."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
 from prlib.files import expanded
 from prlib.jobs import side_by_side
+from prlib.own.options import add as add_attack
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
 from prlib.record import Record
@@ -31,15 +32,8 @@ UNFINISHED = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Mistakes in the arguments end in one sentence and status 2."""
     options = _parser().parse_args(arguments)
-    known = vars(options).keys() & {field.name for field in fields(Parameters)}
     try:
-        parameters = Parameters(**{name: getattr(options, name) for name in known})
-        everything = parameters.experiments()
-        for start in options.only:
-            if not any(_matches(e, start) for e in everything):
-                raise ValueError(f"no experiment of profile {parameters.profile} has a name that starts with {start!r}")
-        experiments = [e for e in everything if not options.only or any(_matches(e, start) for start in options.only)]
-        status = int(options.command(options, parameters, experiments))
+        status = int(options.command(options, *(_asked_for(options) if "only" in options else ())))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output has seen enough; nor may it be flushed at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return status
+
+
+def _asked_for(options: argparse.Namespace) -> tuple[Parameters, list[Experiment]]:
+    """The parameters that options set, and their profile's experiments or those with the names asked for."""
+    known = vars(options).keys() & {field.name for field in fields(Parameters)}
+    parameters = Parameters(**{name: getattr(options, name) for name in known})
+    everything = parameters.experiments()
+    for start in options.only:
+        if not any(_matches(e, start) for e in everything):
+            raise ValueError(f"no experiment of profile {parameters.profile} has a name that starts with {start!r}")
+    return parameters, [e for e in everything if not options.only or any(_matches(e, start) for start in options.only)]
 
 
 def _matches(experiment: Experiment, start: str) -> bool:
@@ -161,6 +166,12 @@ def _pack(options: argparse.Namespace, parameters: Parameters, experiments: list
     return 0
 
 
+def _attack(options: argparse.Namespace, *_: Any) -> int:
+    from prlib.own.command import attack  # and pandas with it, which no other command needs
+
+    return attack(options)
+
+
 def _merge(options: argparse.Namespace, *_: Any) -> int:
     root, new, there = archive.merge([expanded(path) for path in options.archives], results_folder(), options.into)
     print(f"{new} files are now in {root}; {there} were there already")
@@ -245,6 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
 
+    add_attack(commands, shown).set_defaults(command=_attack)
+
     parts = argparse.ArgumentParser(add_help=False)
     parts.add_argument(
         "--megabytes", type=float, default=60, metavar="N", help="at most, of each part (default: %(default)s)"
@@ -259,12 +272,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("merge", help="check packed results and file them into the profile's store")
     command.add_argument("archives", nargs="+", metavar="ARCHIVE", help="a .tar that `pack` has written")
     command.add_argument("--profile", dest="into", help="another than the one that they were measured for")
-    command.set_defaults(command=_merge, only=[])
+    command.set_defaults(command=_merge)
 
     command = commands.add_parser(
         "bundle", parents=[parts], help="pack code, wheels and datasets for a machine without a network"
     )
     command.add_argument("--out", default="_build/bundle", metavar="DIR", help="(default: %(default)s)")
     command.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
-    command.set_defaults(command=_bundle, only=[])
+    command.set_defaults(command=_bundle)
     return parser

@@ -40,7 +40,7 @@ def describe_plan(parameters: Parameters, experiments: list[Experiment]) -> str:
         seconds = _seconds(missing, epochs, _rates(missing))
         disk = sum(_megabytes(t, len(found), precision) for t, found in epochs.items())
         lines.append(
-            f"about {_duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
+            f"about {duration(seconds / workers)} here ({workers} side by side; a step was timed just now), "
             f"then 3 min for the chapters and the site; {disk:.0f} MB under {parameters.store.root}"
         )
     return "\n".join(lines)
@@ -143,7 +143,8 @@ def _megabytes(training: Training, snapshots: int, precision: str) -> float:
     return numbers * (PRECISIONS[precision].itemsize * snapshots + 4 * 3) / 1e6
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -161,6 +161,11 @@ class Training:
         """Readable name of its folder of weights; the version keeps weights of older code from being judged as new."""
         return f"{self.dataset}-{self.source}{self.n_train}-{self.defence.name}-s{self.seed}-v{WEIGHTS}-{key(self)}"
 
+    def again(self) -> "Training":
+        """The same with the next seed, the defence's too if it has one."""
+        options = {name: value + 1 if name == "seed" else value for name, value in self.defence.options}
+        return dataclasses.replace(self, defence=Defence(self.defence.name, frozen(options)), seed=self.seed + 1)
+
     @property
     def gradients(self) -> int:
         """How many gradients a step computes; adversarial training attacks each batch before it learns from it."""
@@ -203,11 +208,8 @@ class Experiment:
             raise ValueError(f"the {self.training.n_train} training images are judged all or not; got {self.n_test}")
         if not self.epochs or min(self.epochs) < 1:
             raise ValueError(f"epochs must be positive integers, at least one; got {list(self.epochs)}")
-        for defence in self.tested_with:
-            if defence.training_alone:
-                raise ValueError(
-                    f"tested_with must be defences of test time; {defence.name!r} is one of training alone"
-                )
+        if alone := [defence.name for defence in self.tested_with if defence.training_alone]:
+            raise ValueError(f"tested_with must be defences of test time; {alone[0]!r} is one of training alone")
         if self.embedded and self.training.source != "full":
             raise ValueError("embedded must be False for a network that is trained on the embedded sample; got True")
         if not self.tested_with:
@@ -218,6 +220,10 @@ class Experiment:
             _one_of("case", case, ATTACKED)
         if self.draws != 1 and not (1 < self.draws < 256 and self.cases == ("adaptive",)):
             raise ValueError(f"draws must be 1, or up to 255 in case adaptive alone; got {self.draws}")
+        if len({a.kind.bounded for a in self.attacks}) > 1 and self.cases == ("adaptive",):
+            raise ValueError("attacks that know the defence must all be bounded or none; got some of both")
+        if len({a.kind.needs for a in self.attacks if a.transfers}) > 1:
+            raise ValueError("attacks must be made on one other network; got attacks on two")
         for attack in self.attacks:
             if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
@@ -237,21 +243,16 @@ class Experiment:
 
     @property
     def surrogate(self) -> Training | None:
-        """The training, all else equal but without a defence, of the network that transfer attacks are made on."""
-        transfers = any(attack.transfers for attack in self.attacks)
-        return dataclasses.replace(self.training, defence=Defence()) if transfers else None
+        """Of the network that transfer attacks are made on: undefended, or ``again`` if made through a defence."""
+        needs = [attack.kind.needs for attack in self.attacks if attack.transfers]
+        undefended = dataclasses.replace(self.training, defence=Defence()) if needs else None
+        return self.training.again() if needs and "defence" in needs[0] else undefended
 
     @property
     def networks(self) -> dict[Training, tuple[int, ...]]:
         """The trainings behind it, each with the epochs at which its network is needed."""
         surrogate = {self.surrogate: (max(self.epochs),)} if self.surrogate else {}
         return surrogate | {self.training: self.epochs}
-
-
-def derive(seed: int, *purpose: str | int) -> int:
-    """An independent seed for each purpose of one experiment's seed."""
-    text = "/".join(map(str, (seed, *purpose)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def key(thing: Training | Experiment) -> str:

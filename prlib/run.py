@@ -2,8 +2,8 @@
 
 An experiment's way through ``run``: the store is asked for its record (``Store.current``); its images are loaded
 (``_images``); its training is locked (``Store.lock``); the networks come one after the other, trained if they are not
-stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``_judge``: the steps
-of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
+stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``judge_batch``: the
+steps of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
 (``_cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
 """
 
@@ -21,10 +21,11 @@ from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answ
 from prlib.chosen import Chosen
 from prlib.data import Split, Transform, load
 from prlib.deadline import in_time
-from prlib.experiment import Experiment, Training, derive, labelled
+from prlib.experiment import Experiment, Training, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
 from prlib.record import Cell, Record, Seconds, pack, unpack
+from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import progress_bar, train
@@ -240,21 +241,22 @@ def _cells(
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
-                    judged = _judge(network, batch, transform, cases, attacks, bar, epoch, experiment.draws)
+                    where, draws = f", epoch {epoch}", experiment.draws
+                    judged = judge_batch(network, batch, transform, cases, attacks, bar, where, draws)
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
                 yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes))
 
 
-def _judge(
+def judge_batch(
     network: nn.Module,
     batch: Batch,
     transform: Transform | None,
     cases: tuple[str, ...],
     attacks: Mapping[Named, Adversarial],
     bar: tqdm,
-    epoch: int,
+    where: str,
     draws: int,
 ) -> dict[tuple[Named, str], Outcome]:
     """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
@@ -262,7 +264,7 @@ def _judge(
     if not attacks:
         after["", None] = follow(network, batch, transform, cases)
     for named, attack in attacks.items():
-        bar.set_description(f"{labelled(*named)}, epoch {epoch}", refresh=bar.n < len(attacks))
+        bar.set_description(labelled(*named) + where, refresh=bar.n < len(attacks))
         after[named] = follow(network, batch, transform, cases, attack)
         bar.update()
     if cases == ("adaptive",):

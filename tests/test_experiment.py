@@ -23,7 +23,7 @@ from prlib.cases import BATCH_SIZE, judge
 from prlib.command_line import main
 from prlib.data import load
 from prlib.estimate import describe_plan
-from prlib.experiment import WEIGHTS, Defence, Experiment, Training, derive, key, labelled, to_json
+from prlib.experiment import WEIGHTS, Defence, Experiment, Training, key, labelled, to_json
 from prlib.files import save_tensors
 from prlib.findings.cells import measured
 from prlib.pages.commands import recompute_command
@@ -32,6 +32,7 @@ from prlib.profiles.protocol import checked_protocol, read_yaml
 from prlib.profiles.suites import read_profile, read_suites
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
+from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import _Run

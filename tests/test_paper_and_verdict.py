@@ -293,7 +293,7 @@ def test_checks_find_what_is_suspicious(tables):
     assert checks([one_cell("mnist", "pr", "pr", 50, "fgsm", "B", 0.5, 1000)]).empty
     weak = one_cell("mnist", "pr", "pr", 50, "fgsm", "B", 0.2, 1000)
     both = dataclasses.replace(weak, cells=(*weak.cells, cell(50, "pr", "B", "bim", 0.4, 1000)))
-    assert "more accuracy than FGSM" in checks([both]).finding.iloc[-1]
+    assert "higher than under FGSM" in checks([both]).finding.iloc[-1]
 
 
 def test_seeds_are_averaged_and_do_not_narrow_the_interval(tables):

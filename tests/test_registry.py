@@ -59,6 +59,10 @@ OPTIONS = {
     "square": {"queries": 20},
     "auto": {"steps": 20, "draws": 3},
     "transfer": {"steps": 2, "restarts": 3, "step_size": 0.01},
+    "transfer_through": {"steps": 8, "draws": 2, "late_draws": 3, "targets": 4, "step_size": 0.01},
+    "search": {"steps": 3, "draws": 4, "rounds": 3, "moves": 2, "width": 2},
+    "hop_skip_jump": {"steps": 2, "votes": 3, "evaluations": 10},
+    "cw_through": {"draws": 3, "max_steps": 200, "confidence": 50.0},
 }
 
 
@@ -75,16 +79,21 @@ def test_a_kind_costs_and_sees_what_the_registry_says(name: str) -> None:
     assert kind.follows_gradient == (attacked.gradients > 0)
     gradients, predictions = (count * len(images) for count in kind.cost(OPTIONS[name]))
     counted = attacked.gradients + surrogate.gradients
-    if name == "cw_l2":  # images leave early
+    if name in ("cw_l2", "cw_through"):  # images leave early
         assert 0.5 * gradients <= counted <= 2 * gradients
     elif name == "cw_released":  # a batch can end early
         assert 0 < counted <= gradients
+    elif name == "search":  # the beam is narrow at first, and images that are fooled leave
+        assert 0.3 * gradients <= counted <= gradients
+        assert 0.2 * predictions <= attacked.predictions <= predictions
     elif name == "auto":  # each loss's first point costs some draws more
         assert gradients <= counted <= 1.2 * gradients
     else:
         assert counted == gradients
     if name == "square":  # it stops where it succeeds, and looks at the last point once more
         assert 0 < attacked.predictions <= 1.2 * predictions
+    if name == "hop_skip_jump":  # where it goes back to the boundary it asks as often as that takes
+        assert 0.2 * predictions <= attacked.predictions <= 2 * predictions
 
 
 def test_what_is_not_given_costs_its_default() -> None:
@@ -124,7 +133,7 @@ def test_more_of_something_is_one_number_more_and_less_one_less() -> None:
 
 def test_a_baseline_knows_the_defence_and_follows_the_gradient() -> None:
     baselines = [attack for attack in NAMED.values() if attack.baseline]
-    assert len(baselines) == 6
+    assert len(baselines) == 10
     assert all(attack.kind.adaptive and attack.kind.follows_gradient for attack in baselines)
 
 

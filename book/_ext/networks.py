@@ -1,5 +1,6 @@
 """The networks that the page Play computes with: the published ones, as their digests say."""
 
+from itertools import product
 from pathlib import Path
 from shutil import copyfile
 
@@ -9,6 +10,7 @@ from sphinx.errors import ExtensionError
 from prlib.pages.story import published_snapshot
 from prlib.snapshot import Snapshot
 
+DATASETS = ("mnist", "cifar10")
 NETWORKS = {"undefended": "none", "redrawn": "pr"}
 
 
@@ -18,12 +20,12 @@ def copy_networks(app: Sphinx) -> None:
         return
     folder = Path(app.outdir) / "play"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, defence in NETWORKS.items():
+    for dataset, (name, defence) in product(DATASETS, NETWORKS.items()):
         try:
-            path = Snapshot.read(published_snapshot("mnist", defence)).path
+            path = Snapshot.read(published_snapshot(dataset, defence)).path
         except (ValueError, OSError) as error:
             raise ExtensionError(str(error)) from error
-        copyfile(path, folder / f"{name}.safetensors")
+        copyfile(path, folder / f"{dataset}-{name}.safetensors")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -17,16 +17,19 @@ that is infinite is followed by its sign, and NaN not at all.
 
 from prlib.attacks.adversary import Adversary
 from prlib.attacks.auto import auto
-from prlib.attacks.black_box import square
+from prlib.attacks.black_box import hop_skip_jump, square
 from prlib.attacks.carlini_wagner import cw_l2, cw_released
 from prlib.attacks.choice import robust_probability, strongest
 from prlib.attacks.crossing import crossing
-from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer
+from prlib.attacks.known import Known
+from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer, transfer_through
+from prlib.attacks.search import search
 from prlib.attacks.signs import bim, fgsm, mim
 from prlib.attacks.staircase import Staircase, guaranteed, soft_mean
 
 __all__ = [
     "Adversary",
+    "Known",
     "Staircase",
     "auto",
     "bim",
@@ -36,12 +39,15 @@ __all__ = [
     "eot_pgd",
     "fgsm",
     "guaranteed",
+    "hop_skip_jump",
     "mim",
     "pgd",
     "robust_probability",
+    "search",
     "soft_mean",
     "square",
     "straight_through",
     "strongest",
     "transfer",
+    "transfer_through",
 ]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from numbers import Integral, Real
 from types import ModuleType
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from prlib.attacks.directions import DIRECTIONS
 from prlib.data import Transform
 from prlib.guard import alike, copied
 
@@ -20,11 +20,23 @@ T = TypeVar("T")
 LARGEST = 1e15
 """The largest number that an attack computes with (its square times a gradient's still is a float32)."""
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross-entropy": partial(cross_entropy, reduction="none"),
-    "margin": lambda logits, labels: -margin(logits, labels),
-}
-"""What attacks that know the label can climb, each a function of logits N×K and labels N that gives an image a loss.
+
+def _cross_entropy(logits: Tensor, labels: Tensor, towards: Tensor | None = None) -> Tensor:
+    if towards is not None:
+        return -cross_entropy(logits, towards, reduction="none")
+    return cross_entropy(logits, labels, reduction="none")
+
+
+def _excess(logits: Tensor, labels: Tensor, towards: Tensor | None = None) -> Tensor:
+    if towards is not None:
+        return (logits.gather(1, towards[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+    return -margin(logits, labels)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": _cross_entropy, "margin": _excess}
+"""What attacks that know the label can climb: functions of logits N×K and labels N, to a loss for each image.
+
+With ``towards`` (int64 N) it is of being taken for these classes, without of being taken for any but the label.
 
 :meta hide-value:
 """
@@ -37,12 +49,29 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def loss_gradient(
-    model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, draws: int = 1, loss: str = "cross-entropy"
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    draws: int = 1,
+    loss: str = "cross-entropy",
+    towards: Tensor | None = None,
 ) -> Tensor:
     """Gradient of each image's loss, the mean over ``draws`` copies of it."""
     images = images.detach().requires_grad_()
-    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws))
+    aims = None if towards is None else towards.repeat(draws)
+    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), aims)
     return torch.autograd.grad(losses.sum() / draws, images)[0]
+
+
+def aims(logits: Tensor, labels: Tensor, targets: int) -> list[Tensor | None]:
+    """The classes to drive images to, one after the other, int64 N each: their likeliest wrong ones of logits N×K.
+
+    With 0 ``targets`` there is one aim, None: any class but the label. No more are given than there are.
+    """
+    if not targets:
+        return [None]
+    order = logits.scatter(1, labels[:, None], -math.inf).argsort(1, descending=True)
+    return list(order[:, : min(targets, logits.shape[1] - 1)].unbind(1))
 
 
 def climb(
@@ -97,11 +126,6 @@ def project(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:
     return adversarial.clamp(clean - epsilon, clean + epsilon).clamp(0, 1)
 
 
-def divide(values: Tensor, size: Tensor) -> Tensor:
-    """``values / size``, or the values as they are where the size is zero, or too large for a number."""
-    return values / torch.where((size > 0) & size.isfinite(), size, 1)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -114,17 +138,22 @@ _COUNT: Rule = (
     f"a positive integer up to {LARGEST:g}",
     lambda value: _is_number(value) and isinstance(value, Integral) and 0 < int(value) <= LARGEST,
 )
+_NATURAL: Rule = (
+    f"an integer from 0 to {LARGEST:g}",
+    lambda value: _is_number(value) and isinstance(value, Integral) and 0 <= int(value) <= LARGEST,
+)
 
 ALLOWED: dict[str, Rule] = {
     "epsilon": _FROM_0_TO_1,
     **dict.fromkeys(("decay", "confidence", "warm_up"), _NOT_NEGATIVE),
     **dict.fromkeys(("step_size", "learning_rate", "initial_const"), _POSITIVE),
-    **dict.fromkeys(
-        ("steps", "max_steps", "binary_search_steps", "restarts", "draws", "queries", "batch_size"), _COUNT
-    ),
+    **dict.fromkeys(("steps", "max_steps", "binary_search_steps", "rounds", "queries", "batch_size"), _COUNT),
+    **dict.fromkeys(("restarts", "draws", "moves", "width", "votes", "evaluations", "boxes"), _COUNT),
+    "direction": ("one of sign, momentum, adam", lambda value: value in DIRECTIONS),
+    **dict.fromkeys(("targets", "late_draws"), _NATURAL),
     "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),
     "norm": ('"sign" or "l2"', lambda value: value in ("sign", "l2")),
-    "smooth": ("True or False", lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("smooth", "lucky"), ("True or False", lambda value: isinstance(value, bool))),
 }
 """What each parameter of an attack may be, in words and as a test of a value.
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from prlib.attacks.base import by_batch, check_parameters, defended
+from prlib.attacks.known import is_random
 from prlib.data import Transform
 from prlib.guard import guarded
 
@@ -19,22 +21,32 @@ def robust_probability(
     draws: int,
     generator: torch.Generator,
     preprocess: Transform | None = None,
+    votes: int = 1,
     batch_size: int = 128,
 ) -> Tensor:
     """How often a random defence classifies each image as its label, over fresh ``draws``: float N in [0, 1].
 
     Success on one draw says little against a random defence, and less on a draw the attack has seen: the defence's
     accuracy is the mean of this over the images. ``generator`` and ``preprocess`` are as for ``pgd``.
+
+    Args:
+        votes: a defender who asks so often for each answer, and takes what most say (the lower class of a tie).
     """
-    check_parameters(draws=draws, batch_size=batch_size)
+    check_parameters(draws=draws, votes=votes, batch_size=batch_size)
     network = defended(model, preprocess, generator)
+    draws = draws if preprocess is None or is_random(preprocess) else 1  # all would be alike
 
     @torch.no_grad()
     def judge(batch: Tensor, targets: Tensor) -> Tensor:
-        correct = [network(batch).argmax(1) == targets for _ in range(draws)]
+        correct = [counted([network(batch) for _ in range(votes)]).argmax(1) == targets for _ in range(draws)]
         return torch.stack(correct).float().mean(0)
 
     return torch.cat(by_batch(judge, model, images, labels, batch_size))
+
+
+def counted(answers: Sequence[Tensor]) -> Tensor:
+    """How many of several logits N×K are for each class, int64 N×K; the arg-max is the majority's answer."""
+    return torch.stack([one_hot(a.argmax(1), a.shape[1]) for a in answers]).sum(0)
 
 
 def strongest(

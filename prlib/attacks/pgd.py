@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prlib.attacks.base import (
+    aims,
     by_batch,
     check_parameters,
     climb,
@@ -17,6 +18,8 @@ from prlib.attacks.base import (
     per_image,
     project,
 )
+from prlib.attacks.directions import DIRECTIONS
+from prlib.attacks.known import Known
 from prlib.attacks.staircase import redraw_behind, soft_mean
 from prlib.data import Transform
 from prlib.guard import alike, guarded
@@ -36,6 +39,9 @@ def pgd(
     draws: int = 1,
     preprocess: Transform | None = None,
     loss: str = "cross-entropy",
+    direction: str = "sign",
+    targets: int = 0,
+    late_draws: int = 0,
     batch_size: int = 128,
 ) -> Tensor:
     """Projected gradient descent in the ε-ball from random starts (Madry et al., 2018), through random defences.
@@ -50,38 +56,52 @@ def pgd(
             is not so by itself. None if the model is random by itself, or nothing is.
         loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
             does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
+        direction: what each step follows, a key of ``prlib.attacks.base.DIRECTIONS``.
+        targets: from each start towards so many of the likeliest wrong classes in turn; 0 is any class but the label.
+        late_draws: draws in the last quarter of the steps, and for judging what they end with; 0 is as many as before.
     """
     check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
-    check_parameters(restarts=restarts, draws=draws, loss=loss)
+    check_parameters(restarts=restarts, draws=draws, loss=loss, direction=direction)
+    check_parameters(targets=targets, late_draws=late_draws)
     network = defended(model, preprocess, generator)
-    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "steps": steps}
+    most, late = max(draws, late_draws), steps // 4 if late_draws else 0
+    phases = [(steps - late, draws), (late, late_draws)]
 
     def mean_logits(inputs: Tensor) -> Tensor:
-        return network(inputs.repeat(draws, 1, 1, 1)).unflatten(0, (draws, len(inputs))).mean(0)
+        return network(inputs.repeat(most, 1, 1, 1)).unflatten(0, (most, len(inputs))).mean(0)
 
-    def attack(clean: Tensor, targets: Tensor) -> Tensor:
+    def attack(clean: Tensor, labels: Tensor) -> Tensor:
         best, smallest = clean, clean.new_full((len(clean),), math.inf)
-        gradient = partial(loss_gradient, network, labels=targets, draws=draws, loss=loss)
+        with torch.no_grad():
+            towards = aims(mean_logits(clean), labels, targets) if targets else [None]
         shape = (len(clean), restarts, *clean.shape[1:])  # an image's numbers come together, whatever the batch
         uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=clean.dtype)
         for start in uniform.to(clean.device).unbind(1):
-            adversarial = project(clean + epsilon * (2 * start - 1), clean, epsilon)
-            adversarial = climb(adversarial, clean, gradient, torch.sign, **ball)
-            with torch.no_grad():
-                left = margin(mean_logits(adversarial), targets)
-            best = torch.where(per_image(left < smallest), adversarial, best)
-            smallest = smallest.minimum(left)
+            for aim in towards:
+                adversarial = project(clean + epsilon * (2 * start - 1), clean, epsilon)
+                follow = DIRECTIONS[direction]()
+                for count, copies in phases:
+                    climbed = partial(loss_gradient, network, labels=labels, draws=copies, loss=loss, towards=aim)
+                    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "steps": count}
+                    adversarial = climb(adversarial, clean, climbed, follow, **ball)
+                with torch.no_grad():
+                    left = margin(mean_logits(adversarial), labels)
+                best = torch.where(per_image(left < smallest), adversarial, best)
+                smallest = smallest.minimum(left)
         return best
 
-    return torch.cat(by_batch(attack, model, images, labels, max(1, batch_size // draws), mean_logits))
+    return torch.cat(by_batch(attack, model, images, labels, max(1, batch_size // most), mean_logits))
 
 
 def straight_through(preprocess: Transform) -> Transform:
     """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
 
     For random or non-differentiable preprocessors whose output stays near the input, such as a redraw. (A smooth
-    stand-in that grows with each pixel would give sign steps the same direction.)
+    stand-in that grows with each pixel would give sign steps the same direction.) One that is ``Known`` to be
+    differentiable stays as it is.
     """
+    if isinstance(preprocess, Known) and preprocess.differentiable:
+        return preprocess
 
     def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
@@ -109,7 +129,7 @@ def eot_pgd(
     """
     through = None if defence is None else straight_through(defence)
     if smooth:
-        redraw = redraw_behind(defence)
+        redraw = redraw_behind(defence.transform if isinstance(defence, Known) else defence)
 
         def through(x: Tensor, _: torch.Generator) -> Tensor:
             return soft_mean(redraw, x)
@@ -128,3 +148,17 @@ def transfer(
 ) -> Tensor:
     """``attacks.pgd`` on another network, the surrogate: it neither sees the model nor its defence."""
     return pgd(surrogate, images, labels, generator=generator, **options)
+
+
+def transfer_through(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    surrogate: nn.Module,
+    defence: Transform | None,
+    generator: torch.Generator,
+    **options: Any,
+) -> Tensor:
+    """``attacks.eot_pgd`` on a surrogate behind the same defence: all but the model's weights is known."""
+    return eot_pgd(surrogate, images, labels, defence=defence, generator=generator, **options)

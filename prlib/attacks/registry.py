@@ -6,15 +6,18 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from prlib.attacks.auto import LOSSES, auto
-from prlib.attacks.base import torchattacks
-from prlib.attacks.black_box import square
+from prlib.attacks.base import BehindDefence, torchattacks
+from prlib.attacks.black_box import foolbox, hop_skip_jump, square
 from prlib.attacks.carlini_wagner import cw_l2, cw_released
 from prlib.attacks.crossing import crossing
-from prlib.attacks.pgd import eot_pgd, pgd, transfer
+from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer, transfer_through
+from prlib.attacks.search import search
 from prlib.attacks.signs import bim, fgsm, mim
+from prlib.data import Transform
 
 GIVEN = ("defence", "generator", "surrogate", "preprocess")
 """Arguments that are no options of an experiment but other parts of it."""
@@ -40,7 +43,8 @@ class Kind:
         follows_gradient: whether it sees the gradient of the network that it attacks, or is a black-box attack.
         bounded: whether it stays within an ε.
         passes_on: the function that takes the options which ``function`` does not name.
-        from_torchattacks: whether it needs that library.
+        crosses: whether it needs a defence that is a staircase (``prlib.attacks.known.staircase_of``).
+        library: imports the library that it is taken from, or says that it is missing; None if it is our own.
     """
 
     title: str
@@ -50,7 +54,8 @@ class Kind:
     follows_gradient: bool = True
     bounded: bool = True
     passes_on: Callable[..., Tensor] | None = None
-    from_torchattacks: bool = False
+    crosses: bool = False
+    library: Callable[[], object] | None = None
 
     @property
     def adaptive(self) -> bool:
@@ -70,8 +75,8 @@ class Kind:
 
     def check_installed(self) -> None:
         """Raise a ModuleNotFoundError, which says what to do, if the library that it is taken from is missing."""
-        if self.from_torchattacks:
-            torchattacks()
+        if self.library is not None:
+            self.library()
 
 
 @wraps(cw_l2)
@@ -80,8 +85,28 @@ def _closest(*arguments: Any, **options: Any) -> Tensor:
     return cw_l2(*arguments, **options)[0]
 
 
-def _each_step(steps: int, draws: int = 1, restarts: int = 1, **_: Any) -> Cost:
-    return Cost(steps * draws * restarts)
+def _closest_through(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    draws: int = 10,
+    **options: Any,
+) -> Tensor:
+    """CW on the mean logits of so many draws; a random defence can still be right now and then: ask for confidence."""
+    through = None if defence is None else straight_through(defence)
+    return cw_l2(BehindDefence(model, images, through, generator, draws), images, labels, **options)[0]
+
+
+def _each_step(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
+    late = steps // 4 if late_draws else 0
+    return Cost(((steps - late) * draws + late * late_draws) * restarts * max(1, targets))
+
+
+def _searched(steps: int, draws: int, rounds: int, moves: int, width: int, **_: Any) -> Cost:
+    return Cost((steps + rounds * width) * draws, (steps + rounds * width * 2 * moves) * draws)
 
 
 _DEFENCE = frozenset({"defence", "generator"})
@@ -99,27 +124,55 @@ KINDS: dict[str, Kind] = {
     ),
     "cw_released": Kind("CW as released", cw_released, lambda max_steps, **_: Cost(max_steps), bounded=False),
     "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
-    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE),
+    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE, crosses=True),
     "square": Kind(
         "Square",
         square,
         lambda queries, draws, **_: Cost(0, queries * draws),
         _DEFENCE,
         follows_gradient=False,
-        from_torchattacks=True,
+        library=torchattacks,
+    ),
+    "search": Kind("search over cells", search, _searched, _DEFENCE, crosses=True),
+    "hop_skip_jump": Kind(
+        "HopSkipJump on the majority",
+        hop_skip_jump,
+        # a step asks for a direction, then tries 20 lengths of it, each halved 20 times
+        lambda steps, votes, evaluations, **_: Cost(
+            0, votes * sum(evaluations * (step + 1) ** 0.5 + 10 for step in range(steps))
+        ),
+        _DEFENCE,
+        follows_gradient=False,
+        library=foolbox,
+    ),
+    "cw_through": Kind(
+        "CW through the defence",
+        _closest_through,
+        lambda max_steps, binary_search_steps, draws, **_: Cost(draws * binary_search_steps * max_steps / 2),
+        _DEFENCE,
+        bounded=False,
+        passes_on=_closest,
     ),
     "auto": Kind(
         "AutoAttack, random version",
         auto,
         lambda steps, draws, **_: Cost(len(LOSSES) * steps * draws),
         _DEFENCE,
-        from_torchattacks=True,
+        library=torchattacks,
     ),
     "transfer": Kind(
         "PGD on the undefended network, shown to this one",
         transfer,
         _each_step,
         frozenset({"surrogate", "generator"}),
+        follows_gradient=False,
+        passes_on=pgd,
+    ),
+    "transfer_through": Kind(
+        "PGD on another such network behind the defence",
+        transfer_through,
+        _each_step,
+        frozenset({"surrogate", "defence", "generator"}),
         follows_gradient=False,
         passes_on=pgd,
     ),

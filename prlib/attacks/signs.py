@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import by_batch, check_parameters, climb, divide, loss_gradient
+from prlib.attacks.base import by_batch, check_parameters, climb, loss_gradient
+from prlib.attacks.directions import Momentum, divide
 from prlib.guard import guarded
 
 
@@ -72,13 +73,12 @@ def mim(
     check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size, decay=decay, norm=norm)
 
     def attack(clean: Tensor, targets: Tensor) -> Tensor:
-        momentum = torch.zeros_like(clean)
+        momentum = Momentum(decay)
 
         def direction(gradient: Tensor) -> Tensor:
-            nonlocal momentum
-            momentum = decay * momentum + divide(gradient, gradient.abs().mean((1, 2, 3), keepdim=True))
-            length = momentum.square().sum((1, 2, 3), keepdim=True).sqrt()
-            return momentum.sign() if norm == "sign" else divide(momentum, length)
+            signs = momentum(gradient)
+            length = momentum.sum.square().sum((1, 2, 3), keepdim=True).sqrt()
+            return signs if norm == "sign" else divide(momentum.sum, length)
 
         gradient = partial(loss_gradient, model, labels=targets)
         return climb(clean, clean, gradient, direction, epsilon=epsilon, step_size=step_size, steps=steps)

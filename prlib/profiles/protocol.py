@@ -77,6 +77,7 @@ class _Protocol(Checked):
     titles: dict[str, Line]
     drawn: Seed
     epsilon: dict[Place, Share]
+    adaptive: dict[Literal["fixed", "random", "fixed staircase", "random staircase"], list[str]]
     attacks: dict[str, _Attack]
 
 
@@ -93,6 +94,8 @@ def checked_protocol(protocol: Any) -> Any:
         for other in filter(None, (attack.more_of, attack.less_of)):
             if other not in found.attacks:
                 raise ValueError(f"protocol.yaml, attacks.{name}: there is no attack {other!r}")
+    if unknown := {name for names in found.adaptive.values() for name in names} - found.attacks.keys():
+        raise ValueError(f"protocol.yaml, adaptive: there is no attack {min(unknown)!r}")
     if unknown := {*found.recipes, *found.titles} - found.defences.keys():
         raise ValueError(f"protocol.yaml, recipes and titles: there is no defence {min(unknown)!r}")
     return protocol

@@ -1,12 +1,25 @@
 /** The redraw and the attacks, as prlib.redraw and prlib.attacks have them. Images are as in network.js. */
 
+/** Which range a pixel is sorted into: how many thresholds lie below it; on a threshold it keeps the lower range. */
+function place(x, thresholds) {
+  let below = 0;
+  for (const threshold of thresholds) below += x > threshold;
+  return below;
+}
+
 /** Every pixel as a uniform random value of the range that the thresholds sort it into, rounded to two decimals. */
 export function redraw(image, thresholds, ranges, random) {
   return image.map((x) => {
-    let place = 0;
-    for (const threshold of thresholds) place += x > threshold; // on a threshold it keeps the lower range
-    const [low, high] = ranges[place];
+    const [low, high] = ranges[place(x, thresholds)];
     return Math.round(100 * (low + random() * (high - low))) / 100;
+  });
+}
+
+/** Of each pixel, whether an attack has moved it, in at least one of its channels, across a threshold. */
+export function crossings(before, after, thresholds, channels) {
+  return Array.from({ length: before.length / channels }, (_, pixel) => {
+    const values = Array.from({ length: channels }, (_, channel) => pixel * channels + channel);
+    return values.some((i) => place(before[i], thresholds) !== place(after[i], thresholds));
   });
 }
 

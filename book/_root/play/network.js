@@ -1,7 +1,7 @@
 /**
  * The paper's network (Table 1) on plain arrays: logits, and the gradient that an attack climbs.
  *
- * Images are Float32Arrays of 28×28 pixels in [0, 1], and taken one at a time: a batch would leave the cache.
+ * Images are Float32Arrays of [0, 1], size×size×channels, and taken one at a time: a batch would leave the cache.
  */
 
 /** Tensors of a safetensors file by name: their shape, and their data as float32. */
@@ -46,7 +46,7 @@ function multiply(a, b, rows, columns, depth) {
 class Layer {
   constructor({ data: weight, shape }, { data: bias }, side, channels, stride, padding) {
     const [outputs, depth] = [shape[0], weight.length / shape[0]];
-    const kernel = shape[2] ?? 1; // a dense layer is a convolution of one pixel
+    const kernel = shape[2] ?? side; // a dense layer is a convolution that sees everything
     const width = (side + 2 * padding - kernel) / stride + 1;
     Object.assign(this, { weight, bias, outputs, depth, side: width, inputs: side * side * channels });
     this.transposed = weight.map((_, i) => weight[(i % outputs) * depth + Math.floor(i / outputs)]);
@@ -76,8 +76,8 @@ class Layer {
 }
 
 export class Network {
-  constructor(tensors) {
-    let [side, channels] = [28, 1];
+  constructor(tensors, size) {
+    let [side, channels] = [size, tensors["0.weight"].shape[1]];
     // Name, stride and padding; the names count the ReLUs between the layers.
     this.layers = [["0", 2, 3], ["2", 2, 0], ["4", 1, 0], ["7", 1, 0]].map(([name, stride, padding]) => {
       const layer = new Layer(tensors[`${name}.weight`], tensors[`${name}.bias`], side, channels, stride, padding);

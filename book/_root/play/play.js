@@ -1,85 +1,82 @@
-/** The Play page: what the reader chooses goes to worker.js as a question, and its answer is shown. */
+/** The Play page: its state goes to worker.js as a question, and the answer is shown. */
 
-import { SIDE, drawingPad, mosaic, paint } from "./canvas.js";
-import { argmax } from "./network.js";
-import { axes, staircase } from "./staircase.js";
+import { fit, paint } from "./canvas.js";
+import { drawingPad } from "./pad.js";
+import { axes } from "./staircase.js";
+import { fromHash, initial, moved, stepOf, storied, toHash, toImage, toText } from "./state.js";
+import { node, prepare, show } from "./view.js";
 
-const settings = await (await fetch(new URL("digits.json", import.meta.url))).json();
-const digits = settings.digits.map((text) => Float32Array.from(atob(text), (byte) => byte.charCodeAt() / 255));
+const settings = await (await fetch(new URL("settings.json", import.meta.url))).json();
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 
 const app = document.getElementById("play-app");
 const element = (selector) => app.querySelector(selector);
-const form = element("form");
-const fields = form.elements;
+const fields = element("form").elements;
 
-let image = digits[8];
-let thresholds; // exact; the sliders show them rounded
-let [id, seed] = [0, 1]; // of the latest question, of its draws
+let state = initial(settings, Object.keys(settings.datasets)[0]);
+let dataset; // the settings of the one that is shown
+let id = 0; // of the latest question
 let [speaking, spoken] = [0, -Infinity];
+let writing = 0;
+
+const pixels = () => (state.drawing ? toImage(state.drawing) : dataset.pixels[state.image]);
+/** Whether to draw on and on; a box that has no effect is disabled, not cleared. */
+const keeps = () => fields.keep.checked && !fields.keep.disabled;
+
+/* Question and answer. */
 
 function ask() {
-  const once = fields.attack.value === "FGSM";
-  const attack = {
-    epsilon: fields.epsilon.valueAsNumber,
-    size: once ? fields.epsilon.valueAsNumber : settings.bim.step_size,
-    steps: once ? 1 : fields.steps.valueAsNumber,
-    knows: fields.knows.checked && fields.redraws.checked,
-  };
+  const { epsilon, steps } = state;
+  const once = state.attack === "FGSM";
+  const knowing = state.knows && state.redraws ? settings.knowing : { draws: 0 };
+  const size = once ? epsilon : knowing.draws ? knowing.step_share * epsilon : dataset.step_size;
+  const attack = { epsilon, size, steps: once ? 1 : steps, draws: knowing.draws };
   worker.postMessage({
     id: ++id,
-    image,
-    network: fields.network.value,
-    attack: fields.attack.value === "none" ? null : attack,
-    thresholds,
+    dataset: state.dataset,
+    network: state.network,
+    image: pixels(),
+    size: dataset.size,
+    attack: state.attack === "none" ? null : attack,
+    thresholds: [state.lower, state.upper],
     ranges: settings.ranges,
-    seed,
-    draws: fields.redraws.checked ? settings.draws : 0,
+    seed: state.seed,
+    draws: state.redraws ? settings.draws : 0,
   });
   app.dataset.state = "working";
+  element("progress").removeAttribute("value");
 }
 
 worker.onmessage = ({ data }) => {
-  if (data.received) {
-    const megabytes = (data.received / 1e6).toFixed(1);
-    const whole = data.total ? ` of ${(data.total / 1e6).toFixed(1)}` : "";
-    element(".loading").textContent = `Loading the network: ${megabytes}${whole} MB`;
-  } else if (data.id === id) {
-    app.dataset.state = data.error ? "failed" : data.done ? "ready" : "working";
-    element(".loading").textContent = "";
-    element(".failed").textContent = data.error ? `The network could not be loaded: ${data.error}.` : "";
-    if (!data.error) show(data);
-    if (data.done && keeps()) setTimeout(again, 300);
-  }
+  if (data.loading) {
+    if (data.loading !== `${state.dataset}-${state.network}`) return;
+    const megabytes = [data.received, data.total].filter(Boolean).map((bytes) => (bytes / 1e6).toFixed(1));
+    element(".loading").textContent = `Loading the network: ${megabytes.join(" of ")} MB`;
+    if (data.total) progress(data.received, data.total);
+  } else if (data.id !== id) return;
+  else if (data.error) fail(`The network could not be loaded: ${data.error}.`);
+  else if (data.shown) answered(data);
+  else progress(data.step, data.steps);
 };
-worker.onerror = () => worker.onmessage({ data: { id, error: "its worker does not start" } });
+worker.onerror = () => fail("The network could not be loaded: its worker does not start.");
 
-function show({ clean, attacked, draws, done }) {
-  const here = argmax(clean.odds);
-  element(".page").classList.toggle("unattacked", fields.attack.value === "none");
-  element(".page").classList.toggle("unredrawn", !draws.length);
-  const looks = { clean, attacked, ...(draws.length && { redrawn: draws[0] }) };
-  for (const [name, look] of Object.entries(looks)) {
-    paint(element(`.${name} canvas`), look.image);
-    bars(name, look.odds, here, (p) => p.toFixed(2));
-  }
-  const epsilon = fields.attack.value === "none" ? 0 : fields.epsilon.valueAsNumber;
-  staircase(element("svg"), thresholds, settings.ranges, epsilon, attacked.image, draws[0]?.image);
-  if (!done) return;
+function answered(answer) {
+  app.dataset.state = answer.done ? "ready" : "working";
+  element(".loading").textContent = element(".failed").textContent = "";
+  const given = { ...dataset, thresholds: [state.lower, state.upper], ranges: settings.ranges };
+  const sentence = show(app, state, stepOf(state, settings), given, answer);
+  if (sentence) say(sentence);
+  if (answer.done && keeps()) setTimeout(again, 300);
+}
 
-  const answers = draws.map(({ odds }) => argmax(odds));
-  const votes = digits.map((_, digit) => answers.filter((answer) => answer === digit).length);
-  if (draws.length) {
-    const colour = getComputedStyle(app).getPropertyValue("--wrong");
-    mosaic(element(".draws canvas"), draws.map((draw) => draw.image), answers.map((answer) => answer !== here), colour);
-    bars("draws", votes.map((n) => n / draws.length), here, (share) => Math.round(share * draws.length));
-  }
-  const named = ({ odds }) => `${argmax(odds)} (${Math.max(...odds).toFixed(2)})`;
-  const knowing = fields.knows.checked && draws.length ? ", which knows the redraw," : "";
-  const parts = [`The network says ${named(clean)}.`];
-  if (epsilon) parts.push(`Attacked by ${fields.attack.value}${knowing} with ε = ${epsilon.toFixed(2)}: ${named(attacked)}.`);
-  if (draws.length) parts.push(`Redrawn: ${argmax(votes)} in ${Math.max(...votes)} of ${draws.length} draws.`);
-  say(parts.join(" "));
+function fail(sentence) {
+  app.dataset.state = "failed";
+  element(".loading").textContent = "";
+  element(".failed").textContent = sentence;
+}
+
+function progress(done, whole) {
+  Object.assign(element("progress"), { value: done, max: whole });
 }
 
 /** At most once a second, so that a screen reader can follow. */
@@ -92,113 +89,129 @@ function say(text) {
   speaking = setTimeout(speak, spoken + 1000 - performance.now());
 }
 
-function bars(name, shares, here, format) {
-  for (const [digit, row] of [...element(`.${name} ol`).children].entries()) {
-    row.style.setProperty("--share", shares[digit]);
-    row.classList.toggle("first", digit === argmax(shares));
-    row.classList.toggle("wrong", digit === argmax(shares) && digit !== here);
-    row.lastChild.textContent = format(shares[digit]);
-  }
+/* The state, and the controls and the address that follow it. */
+
+function change(part) {
+  state = { ...state, ...part };
+  follow();
 }
 
 function again() {
-  seed++;
-  ask();
+  change({ seed: state.seed + 1 });
 }
 
-/** Whether to draw on and on; a box that has no effect is disabled, not cleared. */
-function keeps() {
-  return fields.keep.checked && !fields.keep.disabled;
-}
-
-/** Make outputs and what can be changed follow from the choices, then ask. */
 function follow() {
-  for (const [name, places] of Object.entries({ epsilon: 2, steps: 0, lower: 3, upper: 3 })) {
-    fields[name].previousElementSibling.textContent = fields[name].valueAsNumber.toFixed(places);
+  if (settings.datasets[state.dataset] !== dataset) enter();
+  for (const [key, places] of Object.entries({ epsilon: dataset.slider.places, steps: 0, lower: 3, upper: 3 })) {
+    fields[key].value = state[key];
+    fields[key].previousElementSibling.textContent = state[key].toFixed(places);
   }
-  const [attacked, redrawn] = [fields.attack.value !== "none", fields.redraws.checked];
-  const enabled = { epsilon: attacked, steps: fields.attack.value === "BIM", knows: attacked && redrawn };
-  for (const name of ["lower", "upper", "again", "keep"]) enabled[name] = redrawn;
-  for (const [name, on] of Object.entries(enabled)) fields[name].disabled = !on;
+  for (const key of ["dataset", "network", "attack"]) fields[key].value = state[key];
+  for (const key of ["redraws", "knows", "tint"]) fields[key].checked = state[key];
+
+  const attacked = state.attack !== "none";
+  const enabled = { epsilon: attacked, steps: state.attack === "BIM", knows: attacked && state.redraws, tint: attacked };
+  for (const key of ["lower", "upper", "again", "keep"]) enabled[key] = state.redraws;
+  for (const [key, on] of Object.entries(enabled)) fields[key].disabled = !on;
   element(".says").setAttribute("aria-live", keeps() ? "off" : "polite");
+
+  const step = stepOf(state, settings);
+  for (const button of app.querySelectorAll(".story button")) {
+    button.setAttribute("aria-pressed", button.dataset.step === step);
+  }
+  for (const [i, button] of [...element(".choice").children].entries()) {
+    const drawn = button.className === "draw";
+    button.setAttribute("aria-pressed", state.drawing ? drawn : i === state.image);
+  }
+  element(".pad").hidden = !state.drawing;
+  clearTimeout(writing);
+  writing = setTimeout(writeAddress, 300); // browsers refuse many in a row
   ask();
 }
 
-function reset() {
-  thresholds = settings.thresholds;
-  const { epsilon, steps } = settings.bim;
-  const values = { network: "undefended", attack: "BIM", epsilon, steps, lower: thresholds[0], upper: thresholds[1] };
-  for (const [name, value] of Object.entries(values)) fields[name].value = value;
-  fields.redraws.checked = true;
-  fields.knows.checked = fields.keep.checked = false;
-  follow();
+function writeAddress() {
+  const hash = toHash(state, settings);
+  const { pathname, search } = location;
+  if (hash !== location.hash.slice(1) && !keeps()) history.replaceState(history.state, "", hash ? `#${hash}` : pathname + search);
 }
 
-form.addEventListener("input", ({ target }) => {
-  const { lower, upper } = fields;
-  if (target === lower || target === upper) {
-    if (lower.valueAsNumber > upper.valueAsNumber) (target === lower ? upper : lower).value = target.value;
-    thresholds = [lower.valueAsNumber, upper.valueAsNumber];
+/** Take the state from the address, if it holds one: what has no = is a place on the page. */
+function readAddress() {
+  if (!location.hash.includes("=")) return follow();
+  try {
+    state = fromHash(location.hash.slice(1), settings);
+    element(".refused").textContent = "";
+  } catch (error) {
+    element(".refused").textContent = error.message;
   }
   follow();
+  if (state.drawing) setPad(pixels());
+}
+addEventListener("hashchange", () => location.hash.includes("=") && readAddress());
+
+app.addEventListener("input", ({ target: { name, type, value, checked, valueAsNumber } }) => {
+  if (name === "keep") return follow();
+  if (name === "dataset") return change(moved(state, settings, value));
+  const chosen = { checkbox: checked, range: valueAsNumber, radio: value }[type];
+  const pushed = name === "lower" && chosen > state.upper ? "upper" : name === "upper" && chosen < state.lower ? "lower" : name;
+  change({ [name]: chosen, [pushed]: chosen });
 });
-form.addEventListener("reset", (event) => {
+element("form").addEventListener("reset", (event) => {
   event.preventDefault();
-  reset();
+  fields.keep.checked = false;
+  change(initial(settings, state.dataset));
 });
-form.addEventListener("submit", (event) => event.preventDefault());
+element("form").addEventListener("submit", (event) => event.preventDefault());
 fields.again.addEventListener("click", again);
 element(".retry").addEventListener("click", ask);
-
-/* The digits to choose from, and the pad. */
-
-function choose(button, pixels, drawing = false) {
-  for (const other of button.parentElement.children) other.setAttribute("aria-pressed", other === button);
-  element(".pad").hidden = !drawing;
-  image = pixels;
-  ask();
+element(".copy").addEventListener("click", async () => {
+  writeAddress();
+  const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
+  const text = await copied.then(() => "Copied.", () => "The link is in the address bar.");
+  element(".copied").textContent = text;
+});
+for (const button of app.querySelectorAll(".story button")) {
+  button.addEventListener("click", () => {
+    const { image, drawing } = state;
+    change({ ...storied(settings, state.dataset, button.dataset.step), image, drawing });
+  });
 }
 
-const setPad = drawingPad(element(".pad canvas"), (pixels) => {
-  image = pixels;
-  ask();
-});
-const clear = () => {
-  image = new Float32Array(SIDE * SIDE);
+/* The images to choose from, and the pad. */
+
+const setPad = drawingPad(element(".pad canvas"), (image) => change({ drawing: toText(image) }));
+element(".clear").addEventListener("click", () => {
+  const image = pixels().fill(0);
   setPad(image);
-  ask();
-};
-element(".clear").addEventListener("click", clear);
-
-for (const [digit, pixels] of digits.entries()) {
-  const button = Object.assign(document.createElement("button"), { type: "button" });
-  const thumbnail = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
-  paint(thumbnail, pixels);
-  button.append(thumbnail);
-  button.setAttribute("aria-label", `Digit ${digit}`);
-  button.setAttribute("aria-pressed", image === pixels);
-  button.addEventListener("click", () => choose(button, pixels));
-  element(".choice").append(button);
-}
-const draw = Object.assign(document.createElement("button"), { type: "button", textContent: "Draw", className: "draw" });
-draw.setAttribute("aria-pressed", false);
-draw.addEventListener("click", () => {
-  setPad(image); // a digit to change, or to clear
-  choose(draw, image, true);
-  element(".pad canvas").focus();
+  change({ drawing: toText(image) });
 });
-element(".choice").append(draw);
 
-for (const name of ["clean", "attacked", "redrawn", "draws"]) {
-  const list = document.createElement("ol");
-  for (const digit of digits.keys()) {
-    const row = document.createElement("li");
-    row.append(...[digit, "", ""].map((text) => Object.assign(document.createElement("span"), { textContent: text })));
-    list.append(row);
-  }
-  element(`.${name}`).append(list);
+/** Make the page that of the state's dataset. */
+function enter() {
+  dataset = settings.datasets[state.dataset];
+  dataset.pixels ??= dataset.images.map(toImage);
+  const buttons = dataset.pixels.map((image, i) => {
+    const thumbnail = node("canvas");
+    fit(thumbnail, dataset.size);
+    paint(thumbnail, image, dataset.size);
+    const button = node("button", { type: "button" }, thumbnail);
+    button.setAttribute("aria-label", `${dataset.kind} ${dataset.classes[i]}`);
+    button.addEventListener("click", () => change({ image: i, drawing: "" }));
+    return button;
+  });
+  const draw = node("button", { type: "button", textContent: "Draw", className: "draw" });
+  draw.addEventListener("click", () => {
+    setPad(pixels()); // a digit to change, or to clear
+    change({ drawing: toText(pixels()) });
+    element(".pad canvas").focus();
+  });
+  element(".choice").replaceChildren(...buttons, ...(dataset.channels === 1 ? [draw] : []));
+  const { max, step } = dataset.slider;
+  Object.assign(fields.epsilon, { max, step });
+  element(".page").classList.toggle("named", dataset.channels > 1);
+  prepare(app, dataset.classes);
 }
-element(".draws h2").textContent = `${settings.draws} draws`;
+
 axes(element("svg"));
 app.hidden = false;
-reset();
+readAddress();

@@ -39,5 +39,5 @@ export function staircase(svg, thresholds, ranges, epsilon, before = [], after =
   const [lower, upper] = thresholds.map((threshold) => threshold.toFixed(3));
   svg.querySelector("title").textContent =
     `Pixels up to ${lower} are redrawn in ${dark}, then up to ${upper} in ${middle}, and above that in ${light}. ` +
-    `The attack can lift a black pixel to ${epsilon.toFixed(2)}.`;
+    `The attack can lift a black pixel to ${Number(epsilon.toFixed(3))}.`;
 }

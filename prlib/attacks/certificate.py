@@ -1,0 +1,106 @@
+"""What no attack can do: a certificate for the quantised redraw, which looks at the network."""
+
+import torch
+from torch import Tensor, nn
+
+from prlib.attacks.base import check_parameters, margin
+from prlib.attacks.crossing import extreme
+from prlib.attacks.staircase import Staircase
+from prlib.data import check_images
+from prlib.guard import check_labels
+
+HOLDS, OPEN, FAILS = 1, 0, -1
+"""No change within ε makes the network wrong; that is not known; some change does."""
+
+
+@torch.no_grad()
+def certificate(
+    network: nn.Sequential, images: Tensor, labels: Tensor, *, stairs: Staircase, epsilon: float, boxes: int = 500
+) -> Tensor:
+    """Whether a network behind a quantised redraw withstands every change within ε: ``HOLDS``, …, int8 N.
+
+    Behind the redraw an image is one of finitely many, since each pixel reaches a few cells. Intervals are sent through
+    the layers (interval bound propagation; Gowal et al., 2018); a box of images that they do not settle is split at the
+    pixel that matters most, down to single images. So the answer is exact, up to float32's rounding, where it is not
+    ``OPEN``, and with enough boxes it is always.
+
+    Args:
+        network: of convolutions, dense layers, ReLU and Flatten.
+        stairs: of the redraw, whose cells are shown by their means.
+        boxes: looked at for each image, at most about twice so many.
+
+    Raises:
+        ValueError: a layer of another kind.
+    """
+    check_parameters(epsilon=epsilon, boxes=boxes)
+    check_images(images)
+    check_labels(labels, len(images))
+    reach = stairs.reach(images, epsilon)
+    mean = stairs.mean.to(images)
+    cases = zip(*(cells.split(1) for cells in reach), labels.split(1), strict=True)
+    found = [_settle(network, low, high, label, mean, boxes) for low, high, label in cases]
+    return torch.tensor(found, dtype=torch.int8)
+
+
+def least_margin(network: nn.Sequential, low: Tensor, high: Tensor, labels: Tensor) -> Tensor:
+    """A lower bound, float N, of the margins of all images between ``low`` and ``high`` (N×C×H×W each).
+
+    The last layer is joined with the margin: what two logits share cancels.
+    """
+    *layers, last = network
+    if not isinstance(last, nn.Linear):
+        raise ValueError(f"the last layer must be a Linear; got {type(last).__name__}")
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            middle, radius = layer((low + high) / 2), _spread(layer, (high - low) / 2)
+            low, high = middle - radius, middle + radius
+        elif isinstance(layer, nn.ReLU | nn.Flatten):
+            low, high = layer(low), layer(high)
+        else:
+            raise ValueError(f"layers must be Conv2d, Linear, ReLU or Flatten; got {type(layer).__name__}")
+    ahead = last.weight[labels][:, None] - last.weight  # N×K×features
+    gap = torch.einsum("nkf,nf->nk", ahead, (low + high) / 2)
+    gap = gap - torch.einsum("nkf,nf->nk", ahead.abs(), (high - low) / 2)
+    if last.bias is not None:
+        gap = gap + last.bias[labels][:, None] - last.bias
+    return gap.scatter(1, labels[:, None], torch.inf).amin(1)
+
+
+def _spread(layer: nn.Conv2d | nn.Linear, radius: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return nn.functional.linear(radius, layer.weight.abs())
+    weight = layer.weight.abs()
+    return nn.functional.conv2d(radius, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _settle(network: nn.Sequential, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:
+    """The answer for one image, of which each pixel is in a cell from ``low`` to ``high`` (1×C×H×W)."""
+    looked = 0
+    while len(low):
+        dark, bright = (mean[extreme(mean, low, high, sign)] for sign in (-1, 1))
+        labels = label.expand(len(low))
+        unsettled = least_margin(network, dark, bright, labels) <= 0
+        low, high, dark, bright = low[unsettled], high[unsettled], dark[unsettled], bright[unsettled]
+        labels = label.expand(len(low))
+        with torch.enable_grad():
+            middle = ((dark + bright) / 2).requires_grad_()
+            gradient = torch.autograd.grad(margin(network(middle), labels).sum(), middle)[0]
+        corner = extreme(mean, low, high, -1).where(gradient > 0, extreme(mean, low, high, 1))
+        if len(low) and bool((margin(network(mean[corner]), labels) <= 0).any()):
+            return FAILS  # there it is wrong; single images that are unsettled are their own corners
+        looked += len(unsettled)
+        if len(low) and looked >= boxes:
+            return OPEN
+        low, high = _halves(low, high, gradient.abs() * (bright - dark))
+    return HOLDS
+
+
+def _halves(low: Tensor, high: Tensor, matters: Tensor) -> tuple[Tensor, Tensor]:
+    """Each box in two, split at the pixel with more than one cell that matters most."""
+    flat = matters.where(low < high, -1).flatten(1)
+    at = flat.argmax(1, keepdim=True)
+    below, above = low.flatten(1).gather(1, at), high.flatten(1).gather(1, at)
+    middle = (below + above) // 2
+    first = high.flatten(1).scatter(1, at, middle).view_as(high)
+    second = low.flatten(1).scatter(1, at, middle + 1).view_as(low)
+    return torch.cat([low, second]), torch.cat([first, high])

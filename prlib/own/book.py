@@ -1,0 +1,93 @@
+"""The book's rows beside one's own, and the images that both were judged on."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prlib.chosen import Chosen
+from prlib.data import DATASETS, Split, load
+from prlib.findings.cells import best, measured
+from prlib.profiles import Parameters, repository_results
+from prlib.profiles.protocol import read_protocol
+from prlib.record import Record
+from prlib.sample.make import N_TEST, SEED
+from prlib.statistics import Estimate, paired
+from prlib.store import Store
+
+
+class Beside(NamedTuple):
+    """A published accuracy under the strongest of several attacks, beside one's own on the same images.
+
+    Args:
+        defence, phase: what the network was trained or tested with, and where (``prlib.findings.cells.PHASES``).
+        of: of how many attacks the strongest is taken.
+        n: how many images both were judged on.
+        theirs: the published accuracy on them.
+        difference: one's own accuracy minus it, with its 95% interval.
+        record: the name of the record.
+    """
+
+    defence: str
+    phase: str
+    of: int
+    n: int
+    theirs: float
+    difference: Estimate
+    record: str
+
+
+def records_of(dataset: str) -> list[Record]:
+    """The published records of a dataset under attacks that know the defence."""
+    experiments = Parameters("published", (dataset,)).experiments()
+    adaptive = [e for e in experiments if e.cases == ("adaptive",)]
+    return Store(repository_results() / "published").records(adaptive)[0]
+
+
+def strongest_cells(records: Iterable[Record], epsilon: float = 0.0) -> pd.DataFrame:
+    """Cells of ``measured`` under the strongest attack of each record; ``epsilon`` is 0 for the paper's."""
+    cells = measured(records)
+    cells = cells[(cells.attack == "strongest") & (cells.epsilon == epsilon)]
+    return best(cells, ["dataset", "defence", "epochs", "phase"])
+
+
+def images_of(dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: str | Path | None) -> tuple[Split, Any]:
+    """Up to n test images that most of these cells were judged on, and their places in the test set, int N ascending.
+
+    Args:
+        embedded: only those that are part of the repository, so that nothing is downloaded.
+        root: of the full data, as for ``prlib.data.load``.
+    """
+    counted = Counter(one.after.images for trainings in cells.trainings for one in trainings)
+    everyones = Chosen("full", dataset.removesuffix("-gray"), DATASETS[dataset].n_test, read_protocol()["drawn"])
+    if counted:
+        everyones = counted.most_common(1)[0][0]
+    if embedded:
+        own = Chosen("full", everyones.dataset, N_TEST, SEED).places()
+        places = np.intersect1d(own, everyones.places())[:n]
+        split = load(dataset, "test", "sample")
+        chosen = np.searchsorted(own, places)
+    else:
+        places = np.sort(everyones._replace(n=min(n, everyones.n)).places())
+        split, chosen = load(dataset, "test", root), places
+    return Split.of(split.images[chosen], split.labels[chosen], dataset, "test", split.source), places
+
+
+def beside(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> list[Beside]:
+    """The cells beside one's own answers (``right``, float N) to the images at these places, the least robust first.
+
+    Cells without a common image are left out, and of several trainings the first counts.
+    """
+    rows = []
+    for cell in cells.itertuples():
+        bits = cell.trainings[0].after
+        shared, ours, _ = np.intersect1d(places, bits.images.places(), return_indices=True)
+        if len(shared):
+            theirs = bits.at(shared)
+            difference = paired((right[ours] - theirs)[None])
+            named = cell.defence, cell.phase, cell.of, len(shared)
+            rows.append(Beside(*named, float(theirs.mean()), difference, cell.record))
+    return sorted(rows, key=lambda row: row.theirs)

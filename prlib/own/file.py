@@ -1,0 +1,150 @@
+"""The file with a defence of one's own, and the network behind it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from prlib.attacks.known import Known
+from prlib.data import Split, Transform, to_float
+from prlib.experiment import Training
+from prlib.guard import Guarded
+from prlib.machine import one_thread
+from prlib.profiles import Parameters, default_recipe, repository_results
+from prlib.seeds import derive
+from prlib.snapshot import load_model, snapshot_path
+from prlib.store import Store
+from prlib.train import train, transformed
+
+TRAIN = "train"
+"""What a file says instead of a network whose training is asked for."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a file holds.
+
+    Args:
+        path: of the file.
+        digest: SHA-256 of its content.
+        defence: a function of float images N×C×H×W in [0, 1] and a generator, to images alike.
+        network: a module; the name of a published network, by what it was trained with; the path of a file of weights
+            of the paper's network; or "train".
+    """
+
+    path: Path
+    digest: str
+    defence: Transform
+    network: nn.Module | str
+
+
+def read(path: Path) -> Own:
+    """Run the file and take its ``defence`` and ``network`` ("none" where it names none, the undefended network).
+
+    A ``network`` that is a function but no module is called without arguments.
+
+    Raises:
+        ValueError, OSError: it cannot be read or run, or lacks what is needed; in one sentence.
+    """
+    content = path.read_bytes()
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # a network that is made there is always the same
+        try:
+            exec(compile(content, str(path), "exec"), module.__dict__)
+        except Exception as error:
+            raise ValueError(f"{path} must run as Python: {_sentence(error)}") from error
+        defence, network = getattr(module, "defence", None), getattr(module, "network", "none")
+        if not callable(defence):
+            raise ValueError(f"{path} must hold a function defence(images, generator); got {_named(defence)}")
+        if callable(network) and not isinstance(network, nn.Module):
+            network = _tried(network, f"{path}: network()")
+    if not isinstance(network, nn.Module | str):
+        raise ValueError(
+            f"network in {path} must be a torch.nn.Module, a published network's name, a file of weights or "
+            f'"{TRAIN}"; got {_named(network)}'
+        )
+    if isinstance(network, nn.Module):
+        Guarded(network)  # refuses what has no weights
+    if isinstance(defence, nn.Module):
+        defence.eval().requires_grad_(False)
+    return Own(path, hashlib.sha256(content).hexdigest(), defence, network)
+
+
+def known(own: Own, split: Split) -> Known:
+    """What attackers know of the file's defence, tried on up to 32 images; its own errors in a sentence."""
+    images = to_float(split.images[:32])
+    with torch.random.fork_rng():
+        try:
+            return Known.of(own.defence, images)
+        except ValueError as error:
+            raise ValueError(f"{own.path}: {error}") from error
+        except Exception as error:
+            where = f"{own.path}: the defence failed on float images {tuple(images.shape)}"
+            raise ValueError(f"{where}: {_sentence(error)}") from error
+
+
+def published(dataset: str) -> dict[str, Path]:
+    """The published networks of a dataset by what they were trained with, each after its last stored epoch."""
+    store, found = Store(repository_results() / "published"), dict[str, Path]()
+    trainings: dict[Training, int] = {}
+    for e in Parameters("published", (dataset,)).experiments():
+        trainings[e.training] = max(trainings.get(e.training, 0), *e.epochs)
+    for training, epoch in trainings.items():
+        path = snapshot_path(store.weights(training), epoch)
+        if training.seed == 0 and path.exists():
+            found.setdefault(training.defence.name, path)
+    return found
+
+
+def network_of(
+    own: Own, dataset: str, images: Callable[[], Split], epochs: int, folder: Path, progress: str
+) -> tuple[nn.Module, str]:
+    """The file's network and what it is, in words; trained behind the defence if that is asked for.
+
+    Args:
+        images: gives those to train on.
+        folder: where trained networks are kept; the same file, images and epochs are not trained twice.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    if isinstance(own.network, nn.Module):
+        return own.network.eval(), f"{type(own.network).__name__} of {own.path.name}"
+    if own.network == TRAIN:
+        split = images()
+        name = f"{own.path.stem}-{dataset}-n{len(split)}-{own.digest[:10]}"
+        how = split, default_recipe(dataset), transformed(own.defence), [epochs], derive(0, "training")
+        with one_thread():
+            ((_, network),) = train(*how, folder / name, progress=progress, name=name)
+        return network, f"the paper's, trained here behind the defence on {len(split):,} images, {epochs} epochs"
+    there = published(dataset)
+    path = there.get(own.network) or own.path.parent / own.network
+    if not path.is_file():
+        raise ValueError(
+            f"network in {own.path} must be one of the published {', '.join(there)}, a file of weights or "
+            f'"{TRAIN}"; got {own.network!r}'
+        )
+    what = f"published, trained with {own.network}" if own.network in there else f"weights of {path.name}"
+    return load_model(path), what
+
+
+def _tried(function: Callable[[], Any], what: str) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        raise ValueError(f"{what} must return a network; {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _named(value: object) -> str:
+    return "none" if value is None else type(value).__name__
