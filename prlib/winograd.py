@@ -38,6 +38,14 @@ def convolve(images: Tensor, kernels: Tensor, taps: int) -> Tensor:
     return (gather @ torch.bmm(seen, kernels).flatten(1)).unflatten(1, (images.shape[1], -1))
 
 
+def transposed(gradient: Tensor, kernels: Tensor, taps: int) -> Tensor:
+    """The gradient of what ``convolve`` was given from that of its result: side'²×N×C' to side²×N×C."""
+    side = math.isqrt(len(gradient)) + taps - 1
+    gather, _, spread = _transforms(side, taps, gradient.dtype)
+    seen = (gather.T @ gradient.flatten(1)).unflatten(1, gradient.shape[1:])
+    return (spread.T @ torch.bmm(seen, kernels.transpose(1, 2)).flatten(1)).unflatten(1, (gradient.shape[1], -1))
+
+
 @cache
 @torch.inference_mode(False)
 def _transforms(side: int, taps: int, dtype: torch.dtype) -> tuple[Tensor, ...]:

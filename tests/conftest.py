@@ -24,7 +24,7 @@ from prlib.record import read_record
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
-TINY = {"profile": "sample", "datasets": ["mnist", "cifar10"], "epochs": [1], "n_train": 130, "n_test": 4}
+TINY = {"profile": "sample", "datasets": ["mnist"], "epochs": [1], "n_train": 130, "n_test": 4}
 
 torch.set_num_threads(1)
 

@@ -456,6 +456,7 @@ def test_cw_is_optimal_on_linear_models(classes, size, const, confidence):
     assert ratio.min() > 0.999 and ratio.max() < 1.01
 
 
+@pytest.mark.slow
 def test_cw_moves_pixels_that_are_black_or_white():
     model = random_linear(2, 64)
     images = random_images(10, shape=(1, 8, 8)).round()
@@ -476,6 +477,7 @@ def test_cw_moves_pixels_that_are_black_or_white():
     assert ratio.min() > 0.999 and ratio.max() < 1.02
 
 
+@pytest.mark.slow
 def test_cw_does_not_care_where_the_logits_lie():
     model, images = random_linear(4), random_images(8, 0.3, 0.7)
     shifted = linear(model[1].weight.detach(), bias=[-50.0] * 4)
@@ -603,6 +605,7 @@ def test_cw_as_released_is_foolboxs_port_of_cleverhans(cnn, steps):
         torch.testing.assert_close(*distances, rtol=0.02, atol=0.01)
 
 
+@pytest.mark.slow
 def test_cw_as_released_stops_a_batch_together(cnn):
     """Alone, an image goes on while its own loss falls; beside others it ends when theirs do."""
     model, images, labels = cnn

@@ -89,6 +89,7 @@ def test_grayscale_and_colour_are_the_same_images():
     assert Chosen.of(gray) == Chosen.of(colour)
 
 
+@pytest.mark.slow
 def test_a_random_defence_can_answer_several_times(tmp_path):
     """Of 60 images 40 answers each; a share p of an image's answers is right, and the first is right as often."""
     redraw = default_defence("pr", "mnist")

@@ -645,6 +645,7 @@ def test_cifar10_has_its_published_means_and_deviations():
 
 @needs_full("cifar10")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
+@pytest.mark.slow
 def test_cifar10_loads_in_about_twice_its_size():
     code = """
 from pathlib import Path

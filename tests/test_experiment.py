@@ -106,6 +106,7 @@ def test_verify_finds_the_recorded_examples_and_notices_other_weights(record, st
         verify(record, quiet(Store(tmp_path)), n=100)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_to_its_end_is_no_error():
     command = [sys.executable, "-m", "prlib", "list", "--names"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -186,7 +187,7 @@ def test_an_impossible_context_is_refused_before_anything_is_measured(store):
 def test_the_strongest_attack_is_never_two_different_ones(profile):
     """Records whose "strongest" would be averaged as if they were seeds of one experiment."""
     keys = [
-        (e.training, e.tested_with, e.epochs, e.n_test, e.attacks[0].epsilon)
+        (e.training, e.tested_with, e.epochs, e.n_test, e.drawn, len(e.attacks), e.attacks[0].epsilon)
         for e in Parameters(profile).experiments()
         if e.cases == ("adaptive",)
     ]
@@ -252,6 +253,7 @@ def test_a_transfer_attack_on_the_network_that_it_is_made_on(tmp_path):
     assert verify(record, quiet(Store(tmp_path)), n=12) == (48, 48)
 
 
+@pytest.mark.slow
 def test_verifying_a_transfer_attack_writes_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     record = run(transferred(), quiet(store))

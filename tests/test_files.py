@@ -299,6 +299,7 @@ def test_weights_are_readable_for_whom_the_umask_says(tmp_path: Path, umask: int
 # Locks.
 
 
+@pytest.mark.slow
 def test_whoever_waits_for_a_lock_says_so_once(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from prlib.files import locked\n"

@@ -152,6 +152,35 @@ def test_frozen_weights_are_transformed_once_and_give_the_same_bits(monkeypatch)
     assert torch.equal(copy.deepcopy(model).requires_grad_(False)(images), fresh) and len(calls) == 4
 
 
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (1, 32), (3, 32)])
+@pytest.mark.parametrize("wanted", [range(40), range(0, 40, 7), [3], []], ids=len)
+def test_frozen_weights_give_images_the_gradient_of_the_layers(channels, size, wanted):
+    """Of every image, of some and of none: a step of an attack often asks for few."""
+    model, generator = FastCNN(channels, size).double().eval(), torch.Generator().manual_seed(0)
+    images = torch.rand(40, channels, size, size, dtype=torch.float64, generator=generator)
+    factor = torch.zeros(40, 10, dtype=torch.float64)
+    factor[list(wanted)] = torch.randn(len(wanted), 10, dtype=torch.float64, generator=generator)
+
+    def slope(forward, frozen):
+        inputs = images.clone().requires_grad_()
+        model.requires_grad_(not frozen)
+        return torch.autograd.grad((forward(inputs) * factor).sum(), inputs)[0]
+
+    ours = slope(model, frozen=True)
+    layers = slope(lambda x: nn.Sequential.forward(model, x), frozen=True)
+    assert (ours - layers).norm() <= 1e-12 * layers.norm() and ours.is_contiguous()
+    assert (ours - slope(model, frozen=False)).norm() <= 1e-13 * layers.norm()
+    assert ours.flatten(1).any(1).nonzero().squeeze(1).tolist() == list(wanted)
+
+
+def test_the_images_gradient_has_no_gradient_of_its_own():
+    model, images = frozen_and_used()
+    inputs = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(inputs).square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_weights_transformed_in_inference_serve_an_attack_afterwards():
     model, images = FastCNN().eval().requires_grad_(False), torch.rand(20, 1, 28, 28)
     with torch.inference_mode():

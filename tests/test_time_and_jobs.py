@@ -107,6 +107,7 @@ def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, mo
         assert same(model.state_dict(), other.state_dict())
 
 
+@pytest.mark.slow
 def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
     monkeypatch.setattr("prlib.cases.BATCH_SIZE", 20)
     experiment = tiny(["fgsm"])
@@ -193,6 +194,7 @@ def test_trainings_side_by_side_measure_what_one_after_another_does(tmp_path, mo
     assert len(trainings) == 3 and all(f"\n{name}: [1/" in said for name in trainings)
 
 
+@pytest.mark.slow
 def test_side_by_side_without_time_begins_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
     command = ["run", "mnist-sample130-none-s0-e2-clean", "mnist-sample130-pr-s0-e2-clean", *TINY, "--jobs", "2"]
@@ -274,6 +276,7 @@ def test_an_interruption_ends_all(tmp_path, sent):
 # Half precision
 
 
+@pytest.mark.slow
 def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path):
     trained(few, tmp_path / "single")
     yielded = trained(few, tmp_path / "half", (2,), precision="float16")
@@ -288,6 +291,7 @@ def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path)
     assert same(*({k: v for k, v in c.items() if k != "seconds"} for c in checkpoints))
 
 
+@pytest.mark.slow
 def test_a_record_says_that_half_precision_was_judged(tmp_path):
     half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
     record, other = (run(tiny(), quiet(store)) for store in (half, single))

@@ -174,5 +174,6 @@ def _cw_loss(
     length = (adversarial - clean).square().sum((1, 2, 3))
     excess = margin(model(adversarial), labels) + confidence
     loss = length + const * excess.clamp_min(0)
-    gradient = torch.autograd.grad(loss.sum(), w)[0]
+    # Where all are fooled, the network has no part in the gradient, and need not be gone through.
+    gradient = torch.autograd.grad((length if (excess < 0).all() else loss).sum(), w)[0]
     return adversarial.detach(), length.detach(), excess.detach(), loss.detach(), gradient
