@@ -231,8 +231,7 @@ class Experiment:
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
         t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"
-        what += "-embedded" * self.embedded
-        what += "-train" * (self.split == "train")
+        what += "-embedded" * self.embedded + "-train" * (self.split == "train")
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
     @property

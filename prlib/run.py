@@ -134,9 +134,8 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
         raise FileNotFoundError(f"the weights behind {experiment.name} are not all in the store: {folders}")
     cells = [cell for cell in record.cells if cell.epoch in snapshots]
     networks = ((epoch, load_model(path, context.device)) for epoch, path in snapshots.items())
-    surrogate = None
-    if other := experiment.surrogate:
-        surrogate = load_model(store.snapshot(other, max(experiment.epochs), record.tf32), context.device)
+    other, last = experiment.surrogate, max(experiment.epochs)
+    surrogate = load_model(store.snapshot(other, last, record.tf32), context.device) if other else None
     agreeing = judged = 0
     with context.computing():
         batches = all_batches(split.take(min(n, len(split))))
@@ -232,14 +231,13 @@ def _cells(
     defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
     for epoch, network in networks:
         for tested_with, transform in defences:
-            seed = derive(experiment.training.seed, "test", epoch, tested_with)
+            seed, where = derive(experiment.training.seed, "test", epoch, tested_with), f", epoch {epoch}"
             found: dict[tuple[Named, str], list[Outcome]] = {}
             kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
-                    where, draws = f", epoch {epoch}", experiment.draws
-                    judged = judge_batch(network, batch, transform, cases, attacks, bar, where, draws)
+                    judged = judge_batch(network, batch, transform, cases, attacks, bar, where, experiment.draws)
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():

@@ -23,6 +23,8 @@ from prlib.attacks import (
 from prlib.attacks.base import aims, margin
 from prlib.attacks.directions import DIRECTIONS, Adam, Momentum
 from prlib.attacks.registry import KINDS
+from prlib.experiment import Defence, Experiment, Training
+from prlib.profiles import default_attack, default_defence, default_recipe
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
 
 ONE = PixelRedraw.fit(steps=5000)
@@ -311,3 +313,23 @@ def test_costs_are_what_the_options_say():
     assert KINDS["crossing"].cost({"restarts": 4, "targets": 2, "steps": 5, "draws": 3}).gradients == 120
     assert KINDS["hop_skip_jump"].cost({"steps": 1, "votes": 3, "evaluations": 50}).predictions == 3 * 60
     assert math.isinf(KINDS["eot_pgd"].cost({"steps": math.inf, "draws": 1}).gradients)
+
+
+def experiment(*names):
+    training = Training("mnist", "full", 100, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
+    attacks = tuple(default_attack(name, "mnist") for name in names)
+    return Experiment(training, (training.defence,), (1,), 100, attacks, ("adaptive",))
+
+
+def test_a_transfer_through_the_defence_is_made_on_the_network_of_the_next_seed():
+    other = experiment("transfer-through").surrogate
+    assert other.defence == default_defence("pr", "mnist", seed=1) and other.seed == 1
+    assert experiment("transfer").surrogate.defence == Defence() and experiment("crossing").surrogate is None
+
+
+def test_attacks_of_an_experiment_go_together():
+    with pytest.raises(ValueError, match="made on one other network; got attacks on two"):
+        experiment("transfer", "transfer-through")
+    with pytest.raises(ValueError, match="all be bounded or none; got some of both"):
+        experiment("crossing", "cw-through")
+    assert not experiment("cw-through").attacks[0].kind.bounded

@@ -57,13 +57,12 @@ def attack(options: argparse.Namespace) -> int:
 def table(rows: Sequence[Row], compared: Sequence[Beside], of: int) -> str:
     """What is shown at the end: one's own accuracies, and the book's beside the strongest."""
     lines = ["", f"{'attack':60s} accuracy [95% interval]"]
-    for row in rows:
-        title = "no attack" if not row.attack else attack_title(row.attack).replace("**", "")
-        lines.append(f"{title + f' of {of}' * (row.attack == 'strongest'):60s} {_shown(row.accuracy)}")
+    titles = {"": "no attack", "strongest": f"the strongest of {of} for each image"}
+    lines += [f"{titles.get(row.attack) or attack_title(row.attack):60s} {_shown(row.accuracy)}" for row in rows]
     lines += ["", "The book's, under the strongest of its attacks, on the same images:"]
-    lines.append(f"{'defence':20s} {'used in':10s} attacks images accuracy  yours minus it [95% interval]")
+    lines.append(f"{'defence':18s} {'used':18s} attacks images accuracy  yours minus it [95% interval]")
     for one in compared:
-        named = f"{one.defence:20s} {PHASE_TITLES[one.phase]:10s} {one.of:7d} {one.n:6d}"
+        named = f"{one.defence:18s} {PHASE_TITLES[one.phase]:18s} {one.of:7d} {one.n:6d}"
         lines.append(f"{named} {one.theirs:8.3f}  {_shown(one.difference, '+.3f')}")
     return "\n".join(lines if compared else [*lines[:-3], "", "The book has no such record of this dataset and ε yet."])
 

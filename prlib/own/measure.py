@@ -48,10 +48,8 @@ def suite(known: Known, dataset: str, epsilon: float | None = None, names: Seque
         ValueError: a name that is none of an attack for case "adaptive", or that needs what the defence has not got.
     """
     suites = read_protocol()["adaptive"]
-    chosen = names or [
-        *suites["random" if known.random else "fixed"],
-        *(suites["random staircase" if known.random else "fixed staircase"] if known.staircase else ()),
-    ]
+    crossed = suites["staircase"] if known.staircase else []
+    chosen = names or suites["random" if known.random else "fixed"] + crossed
     kinds = {name: default_attack(name, dataset).kind for name in read_protocol()["attacks"]}
     allowed = [n for n, k in kinds.items() if k.adaptive and k.bounded and not {"surrogate", "defence"} <= k.needs]
     for name in chosen:

@@ -77,7 +77,7 @@ class _Protocol(Checked):
     titles: dict[str, Line]
     drawn: Seed
     epsilon: dict[Place, Share]
-    adaptive: dict[Literal["fixed", "random", "fixed staircase", "random staircase"], list[str]]
+    adaptive: dict[Literal["fixed", "random", "staircase"], list[str]]
     attacks: dict[str, _Attack]
 
 
