@@ -125,8 +125,7 @@ class Attack:
     def build(self, surrogate: nn.Module | None = None) -> Callable[..., Tensor]:
         """Make the attack: of a model, images and true labels, to adversarial images.
 
-        An adaptive one takes the defence and a generator, too. ``surrogate`` is the network that a transfer attack is
-        made on.
+        An adaptive one takes the defence and a generator, too; a transfer attack is made on ``surrogate``.
         """
         kind, options = self.kind, dict(self.options)
         del options["function"]

@@ -112,10 +112,7 @@ def check(experiments: Sequence[Experiment], context: Context, anew: bool = Fals
 
 
 def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> None:
-    """Check as ``check`` does; with ``anew`` train all networks behind the experiments again.
-
-    The new networks take the places of the old ones when they are complete, so that nothing is lost before.
-    """
+    """Check as ``check`` does; with ``anew`` train all networks again, which then take the places of the old ones."""
     todo = check(experiments, context, anew)
     if anew:
         _train_anew([e for e in todo if not e.embedded], context)

@@ -131,6 +131,34 @@ def test_a_user_whom_the_system_does_not_know_and_without_a_home(tmp_path):
     assert results.startswith("prlib: ~/x begins in a home folder") and "Traceback" not in done.stderr
 
 
+# Set-up.
+
+
+def test_an_environment_of_another_python_is_made_anew_where_one_is_asked_for(tmp_path):
+    """Of two stand-ins for Python, which say who they are; nothing is installed."""
+    for name in ("requirements.txt", "requirements-nodeps.txt", "pyproject.toml", "workflow/install"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/.ready").touch()
+    for name, says in ((".venv/bin/python", "3.11"), ("same", "3.11"), ("other", "3.12")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def planned(*settings):
+        make = ["make", "--file", ROOT / "Makefile", "--dry-run", "setup", *settings]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+        return subprocess.run(make, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "Nothing to be done" in planned() and "Nothing to be done" in planned("PYTHON=./same")
+    assert "./other -m venv .venv" in planned("PYTHON=./other")
+    recipe = re.search(r'test ".*" = ".*" \|\| rm -rf \.venv', planned("PYTHON=./other"))[0]
+    for python, kept in (("same", True), ("other", False)):
+        subprocess.run(["sh", "-c", recipe.replace("./other", f"./{python}")], cwd=tmp_path, check=True)
+        assert (tmp_path / ".venv/.ready").exists() == kept
+
+
 # The site.
 
 

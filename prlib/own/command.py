@@ -102,4 +102,4 @@ def _write(
         "provenance": provenance_of("cpu", False, {"training": 0.0, "total": round(seconds, 1)}, digests),
     }
     with atomically(out) as partial:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
+        partial.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
