@@ -241,7 +241,7 @@ class Experiment:
 
     @property
     def surrogate(self) -> Training | None:
-        """Of the network that transfer attacks are made on: undefended, or ``again`` if made through a defence."""
+        """Of the network that transfer attacks are made on, undefended, or ``again`` if made through a defence."""
         needs = [attack.kind.needs for attack in self.attacks if attack.transfers]
         undefended = dataclasses.replace(self.training, defence=Defence()) if needs else None
         return self.training.again() if needs and "defence" in needs[0] else undefended

@@ -73,7 +73,9 @@ def trained(images, tmp_path_factory):
 
 
 def begun(split, defence, folder, device="cpu", seed=3):
-    return _Run(split, Recipe(), default_defence(defence, split.name).preparation(device), seed, folder, device, 1)
+    return _Run(
+        split, Recipe(), default_defence(defence, split.name).preparation(device), seed, folder, device, 1, "cuda"
+    )
 
 
 def test_training_starts_alike(images, tmp_path, elsewhere):

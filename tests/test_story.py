@@ -53,7 +53,7 @@ def test_a_route_names_each_page_with_minutes_and_the_clone_command_has_one_addr
     text = route("An hour", ["method", "play"]).data
     assert re.fullmatch(r"- \*\*An hour:\*\* \{doc\}`method` \(\d+ min\) → \{doc\}`play` \(\d+ min\)", text)
     assert "ADDRESS" in clone().data
-    monkeypatch.setattr("prlib.pages.visit.ROOT", tmp_path)
+    monkeypatch.setattr("prlib.pages.address._CONFIG", tmp_path / "_config.yml")
     (tmp_path / "_config.yml").write_text("repository: {url: 'https://github.com/me/redrawn'}")
     assert (
         "git clone https://github.com/me/redrawn redrawn\ncd redrawn" in clone().data and "ADDRESS" not in clone().data

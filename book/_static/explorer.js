@@ -193,7 +193,7 @@ function download(as) {
 
 filters();
 show();
-app.hidden = false;
+app.classList.remove("waiting");
 addEventListener("hashchange", show);
 find(".more").addEventListener("click", () => {
   shown += PAGE;

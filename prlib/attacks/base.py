@@ -34,7 +34,7 @@ def _excess(logits: Tensor, labels: Tensor, towards: Tensor | None = None) -> Te
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": _cross_entropy, "margin": _excess}
-"""What attacks that know the label can climb: functions of logits N×K and labels N, to a loss for each image.
+"""What attacks that know the label can climb, functions of logits N×K and labels N, to a loss for each image.
 
 With ``towards`` (int64 N) it is of being taken for these classes, without of being taken for any but the label.
 

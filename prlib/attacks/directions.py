@@ -48,7 +48,7 @@ class Adam:
 
 
 DIRECTIONS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {"sign": Sign, "momentum": Momentum, "adam": Adam}
-"""What steps can follow: each makes a function of the gradients as they come, to the direction of the next step.
+"""What steps can follow. Each makes a function of the gradients as they come, to the direction of the next step.
 
 :meta hide-value:
 """

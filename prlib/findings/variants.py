@@ -1,13 +1,12 @@
 """The paper's attacks after the last epoch: beside their variants, and from case to case."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from prlib.findings.cells import COLUMNS, best
-from prlib.findings.pairs import common, minus
+from prlib.findings.pairs import OneTraining, common, minus
 from prlib.statistics import holm, p_value, paired
 
 VARIANTS = ("true", "quarter", "eq4")
@@ -74,20 +73,30 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
     for (dataset, defence, attack), cell in by_name.items():
         if (true := by_name.get((dataset, defence, f"{attack}-true"))) is None:
             continue
-        pair = minus(cell.trainings, true.trainings)
-        shares = {"predicted": cell.ours.value, "true": true.ours.value}
+        seeds = {one.seed for one in cell.trainings} & {one.seed for one in true.trainings}
+        trainings = [one for one in cell.trainings if one.seed in seeds]
+        pair = minus(trainings, true.trainings)
+        shares: dict[str, Any] = {
+            name: _mean(found, seeds) for name, found in (("predicted", trainings), ("true", true.trainings))
+        }
         shares |= {"only_predicted": float((pair > 0).mean()), "only_true": float((pair < 0).mean())}
-        shares |= _before(cell, pair)
+        shares |= _before(trainings, pair)
         rows.append(cell._asdict() | shares)
     return pd.DataFrame(rows)
 
 
-def _before(cell: Any, pair: np.ndarray) -> dict[str, int | None]:
-    """Of the images at which two attacks differ, how many the clean network got wrong, and how many right."""
-    if any(one.before is None for one in cell.trainings):
+def _mean(trainings: Iterable[OneTraining], seeds: set[int]) -> float:
+    return float(np.mean([one.accuracy for one in trainings if one.seed in seeds]))
+
+
+def _before(trainings: Iterable[OneTraining], pair: np.ndarray) -> dict[str, int | None]:
+    """Of the images at which two attacks differ, how many the clean networks got wrong, and how many right."""
+    bits = [(one.after, one.before) for one in trainings]
+    before = [clean for _, clean in bits if clean is not None]
+    if len(before) < len(bits):
         return {"wrong_before": None, "right_before": None}
-    places = common([bits.images for one in cell.trainings for bits in (one.after, one.before)])
-    right = np.stack([one.before.at(places) for one in cell.trainings])
+    places = common([one.images for pair_ in bits for one in pair_ if one])
+    right = np.stack([clean.at(places) for clean in before])
     return {"wrong_before": int(((1 - right) * (pair != 0)).sum()), "right_before": int((right * (pair != 0)).sum())}
 
 

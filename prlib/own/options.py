@@ -6,7 +6,7 @@ from typing import Any
 from prlib.attacks.base import check_parameters
 from prlib.data import DATASETS
 
-EPILOG = """\
+_EPILOG = """\
 FILE is Python with a function defence(images, generator), of float images N×C×H×W in [0, 1] to images alike, which
 draws all its random numbers from the generator; and, if it is not the undefended one, the network behind it:
 
@@ -25,7 +25,7 @@ def add(commands: Any, shown: argparse.ArgumentParser) -> argparse.ArgumentParse
         parents=[shown],
         help="attack a defence of your own and show it beside the book's",
         description="Attack a defence of your own by all that knows it, and show it beside the book's.",
-        epilog=EPILOG,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("file", metavar="FILE", help="a Python file with the defence (see below)")

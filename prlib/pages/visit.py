@@ -9,7 +9,7 @@ from IPython.display import Markdown
 
 from prlib.pages.address import repository
 
-ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
 WORDS_A_MINUTE = 220
 """How fast a technical text is read."""
 
@@ -36,7 +36,7 @@ def clone() -> Markdown:
 
 def _sentences(page: str) -> str:
     """The prose of a page, its computed sentences included."""
-    notebook = ROOT / "book" / f"{page}.ipynb"
+    notebook = _ROOT / "book" / f"{page}.ipynb"
     if not notebook.exists():
         return _NOT_READ.sub("", notebook.with_suffix(".md").read_text(encoding="utf-8"))
     texts = []
