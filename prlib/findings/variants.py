@@ -76,7 +76,7 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
         seeds = {one.seed for one in cell.trainings} & {one.seed for one in true.trainings}
         trainings = [one for one in cell.trainings if one.seed in seeds]
         pair = minus(trainings, true.trainings)
-        shares: dict[str, Any] = {
+        shares: dict[str, float | None] = {
             name: _mean(found, seeds) for name, found in (("predicted", trainings), ("true", true.trainings))
         }
         shares |= {"only_predicted": float((pair > 0).mean()), "only_true": float((pair < 0).mean())}
@@ -89,7 +89,7 @@ def _mean(trainings: Iterable[OneTraining], seeds: set[int]) -> float:
     return float(np.mean([one.accuracy for one in trainings if one.seed in seeds]))
 
 
-def _before(trainings: Iterable[OneTraining], pair: np.ndarray) -> dict[str, int | None]:
+def _before(trainings: Iterable[OneTraining], pair: np.ndarray) -> dict[str, float | None]:
     """Of the images at which two attacks differ, how many the clean networks got wrong, and how many right."""
     bits = [(one.after, one.before) for one in trainings]
     before = [clean for _, clean in bits if clean is not None]
