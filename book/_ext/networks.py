@@ -7,7 +7,7 @@ from shutil import copyfile
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from prlib.pages.story import published_snapshot
+from prlib.profiles import published_snapshots
 from prlib.snapshot import Snapshot
 
 DATASETS = ("mnist", "cifar10")
@@ -22,7 +22,7 @@ def copy_networks(app: Sphinx) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for dataset, (name, defence) in product(DATASETS, NETWORKS.items()):
         try:
-            path = Snapshot.read(published_snapshot(dataset, defence)).path
+            path = Snapshot.read(published_snapshots(dataset)[defence]).path
         except (ValueError, OSError) as error:
             raise ExtensionError(str(error)) from error
         copyfile(path, folder / f"{dataset}-{name}.safetensors")

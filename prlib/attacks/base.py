@@ -34,7 +34,7 @@ def _excess(logits: Tensor, labels: Tensor, towards: Tensor | None = None) -> Te
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": _cross_entropy, "margin": _excess}
-"""What attacks that know the label can climb, functions of logits N×K and labels N, to a loss for each image.
+"""What attacks that are given the label can climb, functions of logits N×K and labels N, to a loss for each image.
 
 With ``towards`` (int64 N) it is of being taken for these classes, without of being taken for any but the label.
 
@@ -179,14 +179,16 @@ def torchattacks() -> ModuleType:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to install it.
     """
+    return library("torchattacks", "Square and AutoAttack need", "--no-deps torchattacks==3.5.1")
+
+
+def library(name: str, who_needs: str, requirement: str) -> ModuleType:
+    """A library that some attacks alone need; a ModuleNotFoundError says who needs it and how to install it."""
     try:
-        return import_module("torchattacks")
+        return import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"Square and AutoAttack need torchattacks ({error}); "
-            "install it with: pip install --no-deps torchattacks==3.5.1",
-            name=error.name,
-        ) from error
+        text = f"{who_needs} {name} ({error}); install it with: pip install {requirement}"
+        raise ModuleNotFoundError(text, name=error.name) from error
 
 
 class BehindDefence(nn.Module):

@@ -1,13 +1,12 @@
 """Attacks that see no gradient: Square sees logits, HopSkipJump a majority of answers alone."""
 
-from importlib import import_module
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from prlib.attacks.base import BehindDefence, by_batch, check_parameters, per_image, project, torchattacks
+from prlib.attacks.base import BehindDefence, by_batch, check_parameters, library, per_image, project, torchattacks
 from prlib.attacks.choice import counted
 from prlib.attacks.known import is_random
 from prlib.data import Transform
@@ -88,21 +87,22 @@ def hop_skip_jump(
         steps: along the boundary, in the t-th of which it asks about ``evaluations``·√t times.
     """
     check_parameters(epsilon=epsilon, steps=steps, votes=votes, evaluations=evaluations)
-    library = foolbox()
+    borrowed = foolbox()
     seed = int(torch.randint(2**31, (), generator=generator))
     asked = _Majority(model, images, defence, generator, votes).eval()
-    starts, started = images.clone(), asked(images).argmax(1) != labels
+    answers = asked(images)
+    starts, started = images.clone(), answers.argmax(1) != labels
     for shift in range(1, min(len(images), 20)):
         beside = images.roll(shift, 0)
         other = (asked(beside).argmax(1) != labels) & ~started
         starts, started = torch.where(per_image(other), beside, starts), started | other
     # One without a start is given a label that it has not got: it is there already.
-    aims = torch.where(started, labels, (asked(images).argmax(1) + 1) % asked(images).shape[1])
+    aims = torch.where(started, labels, (answers.argmax(1) + 1) % answers.shape[1])
     options = {"steps": steps, "initial_gradient_eval_steps": evaluations, "constraint": "linf"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        attack = library.attacks.HopSkipJumpAttack(**options)
-        bounded = library.PyTorchModel(asked, bounds=(0, 1), device=images.device)
+        attack = borrowed.attacks.HopSkipJumpAttack(**options)
+        bounded = borrowed.PyTorchModel(asked, bounds=(0, 1), device=images.device)
         found = attack.run(bounded, images, aims, starting_points=starts)
     return torch.where(per_image(started), project(found, images, epsilon), images)
 
@@ -130,9 +130,4 @@ def foolbox() -> ModuleType:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to install it.
     """
-    try:
-        return import_module("foolbox")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"HopSkipJump needs foolbox ({error}); install it with: pip install foolbox", name=error.name
-        ) from error
+    return library("foolbox", "HopSkipJump needs", "foolbox")

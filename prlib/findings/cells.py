@@ -84,7 +84,7 @@ def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     both = both.where(both.notna(), None)
     pairs = list(zip(both.ours, both.accuracy, strict=True))
     both["difference"] = [None if o is None else Estimate(o.value - a, o.low - a, o.high - a) for o, a in pairs]
-    both["agrees"] = [agrees(cell, cell.accuracy) if _same_experiment(cell) else None for cell in both.itertuples()]
+    both["agrees"] = [agrees(cell, cell.accuracy) if same_experiment(cell) else None for cell in both.itertuples()]
     return both
 
 
@@ -144,7 +144,7 @@ def agrees(cell: Any, theirs: float) -> bool:
     return low - 1e-9 <= theirs <= high + 1e-9
 
 
-def _same_experiment(cell: Any) -> bool:
+def same_experiment(cell: Any) -> bool:
     """Whether ours was measured, after training on as many images as the paper's."""
     return cell.ours is not None and cell.n_train == DATASETS[cell.dataset].n_train
 

@@ -43,7 +43,7 @@ def checks(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
-    """For each network under attacks that know its defence: its accuracy clean, under the paper's attacks, under ours.
+    """For each network under adaptive attacks: its accuracy clean, under the paper's attacks, under ours.
 
     Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case),
     kept (right before and after the one that leaves least so) and adaptive (the strongest attack per image), each an

@@ -1,6 +1,7 @@
 """The paper's attacks after the last epoch: beside their variants, and from case to case."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -74,28 +75,25 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
         if (true := by_name.get((dataset, defence, f"{attack}-true"))) is None:
             continue
         seeds = {one.seed for one in cell.trainings} & {one.seed for one in true.trainings}
-        trainings = [one for one in cell.trainings if one.seed in seeds]
-        pair = minus(trainings, true.trainings)
+        predicted, truly = ([one for one in c.trainings if one.seed in seeds] for c in (cell, true))
+        pair = minus(predicted, truly)
         shares: dict[str, float | None] = {
-            name: _mean(found, seeds) for name, found in (("predicted", trainings), ("true", true.trainings))
+            "predicted": fmean(one.accuracy for one in predicted),
+            "true": fmean(one.accuracy for one in truly),
+            "only_predicted": float((pair > 0).mean()),
+            "only_true": float((pair < 0).mean()),
         }
-        shares |= {"only_predicted": float((pair > 0).mean()), "only_true": float((pair < 0).mean())}
-        shares |= _before(trainings, pair)
+        shares |= _before(predicted, pair)
         rows.append(cell._asdict() | shares)
     return pd.DataFrame(rows)
 
 
-def _mean(trainings: Iterable[OneTraining], seeds: set[int]) -> float:
-    return float(np.mean([one.accuracy for one in trainings if one.seed in seeds]))
-
-
-def _before(trainings: Iterable[OneTraining], pair: np.ndarray) -> dict[str, float | None]:
+def _before(trainings: Sequence[OneTraining], pair: np.ndarray) -> dict[str, float | None]:
     """Of the images at which two attacks differ, how many the clean networks got wrong, and how many right."""
-    bits = [(one.after, one.before) for one in trainings]
-    before = [clean for _, clean in bits if clean is not None]
-    if len(before) < len(bits):
+    before = [one.before for one in trainings if one.before is not None]
+    if len(before) < len(trainings):
         return {"wrong_before": None, "right_before": None}
-    places = common([one.images for pair_ in bits for one in pair_ if one])
+    places = common([bits.images for bits in (*before, *(one.after for one in trainings))])
     right = np.stack([clean.at(places) for clean in before])
     return {"wrong_before": int(((1 - right) * (pair != 0)).sum()), "right_before": int((right * (pair != 0)).sum())}
 

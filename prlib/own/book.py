@@ -41,7 +41,7 @@ class Beside(NamedTuple):
 
 
 def records_of(dataset: str) -> list[Record]:
-    """The published records of a dataset under attacks that know the defence."""
+    """The published records of a dataset under adaptive attacks."""
     experiments = Parameters("published", (dataset,)).experiments()
     adaptive = [e for e in experiments if e.cases == ("adaptive",)]
     return Store(repository_results() / "published").records(adaptive)[0]

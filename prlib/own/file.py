@@ -12,13 +12,11 @@ from torch import nn
 
 from prlib.attacks.known import Known
 from prlib.data import Split, Transform, to_float
-from prlib.experiment import Training
 from prlib.guard import Guarded
 from prlib.machine import one_thread
-from prlib.profiles import Parameters, default_recipe, repository_results
+from prlib.profiles import default_recipe, published_snapshots
 from prlib.seeds import derive
-from prlib.snapshot import load_model, snapshot_path
-from prlib.store import Store
+from prlib.snapshot import load_model
 from prlib.train import train, transformed
 
 TRAIN = "train"
@@ -91,16 +89,8 @@ def known(own: Own, split: Split) -> Known:
 
 
 def published(dataset: str) -> dict[str, Path]:
-    """The published networks of a dataset by what they were trained with, each after its last stored epoch."""
-    store, found = Store(repository_results() / "published"), dict[str, Path]()
-    trainings: dict[Training, int] = {}
-    for e in Parameters("published", (dataset,)).experiments():
-        trainings[e.training] = max(trainings.get(e.training, 0), *e.epochs)
-    for training, epoch in trainings.items():
-        path = snapshot_path(store.weights(training), epoch)
-        if training.seed == 0 and path.exists():
-            found.setdefault(training.defence.name, path)
-    return found
+    """The published networks of a dataset that are there, by what they were trained with."""
+    return {name: path for name, path in published_snapshots(dataset).items() if path.exists()}
 
 
 def network_of(

@@ -140,12 +140,9 @@ def seeds(records: Iterable[Record], dataset: str, defence: str, epochs: int) ->
         {
             "attack": attack_title(cell.attack) if cell.attack else "none",
             "case": cell.case or PHASE_TITLES[cell.phase],
-            **{
-                f"seed {one.seed}": number(wilson(one.accuracy * cell.n_test, cell.n_test), (one,))
-                for one in cell.trainings
-            },
+            **{f"seed {one.seed}": _alone(one, cell.n_test) for one in cell.trainings},
             "paper": cell.accuracy,
-            "images": cell.n_test,
+            "images": int(cell.n_test),  # a column with gaps holds floats
         }
         for cell in together[(together.case != "normal") & together.ours.notna()].itertuples()
     ]

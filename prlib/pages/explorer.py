@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from prlib import paper
 from prlib.data import DATASETS
-from prlib.findings.cells import COLUMNS, agrees, measured, ours_of
+from prlib.findings.cells import COLUMNS, agrees, each_once, measured, ours_of, same_experiment
 from prlib.pages.content import plain
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.record import Record
@@ -35,14 +34,12 @@ def numbers(runs: Mapping[str, Iterable[Record]]) -> list[dict[str, Any]]:
 
 def _printed() -> pd.DataFrame:
     """The paper's numbers, each once, by what we call them."""
-    theirs = paper.tables().query("case != 'normal' and table in [2, 5, 6, 7]").assign(epsilon=0.0)
-    key = ours_of(theirs).assign(table=theirs.table, accuracy=theirs.accuracy)
-    return key.drop_duplicates(COLUMNS)
+    theirs = each_once(measured([])).infer_objects()
+    return ours_of(theirs).assign(table=theirs.table, accuracy=theirs.accuracy).drop_duplicates(COLUMNS)
 
 
 def _row(cell: Any) -> dict[str, Any]:
     known = cell.ours is not None
-    full = known and cell.n_train == DATASETS[cell.dataset].n_train
     return {
         "dataset": DATASETS[cell.dataset].title,
         "defence": defence_title(cell.defence),
@@ -59,6 +56,6 @@ def _row(cell: Any) -> dict[str, Any]:
         "high": round(cell.ours.high, 4) if known else None,
         "kept": round(cell.kept.value, 4) if known and cell.kept else None,
         "seeds": len(cell.trainings) if known else None,
-        "agrees": agrees(cell, cell.accuracy) if full and cell.accuracy is not None else None,
+        "agrees": agrees(cell, cell.accuracy) if same_experiment(cell) and cell.accuracy is not None else None,
         "record": cell.record or "",
     }

@@ -1,5 +1,7 @@
 """How much of the paper was measured, at which scale, and how much of that agrees."""
 
+from functools import cache
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -8,6 +10,7 @@ from prlib.findings.here import Counted
 from prlib.pages.records import committed
 
 
+@cache
 def measured_numbers() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The paper's numbers, each once, with ours beside them: trained on all images, and on a tenth of them."""
     full, tenth = (each_once(measured(committed(profile))) for profile in ("published", "tenth"))

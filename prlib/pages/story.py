@@ -5,7 +5,6 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,15 +13,10 @@ from torch import Tensor, nn
 
 from prlib.cases import CASES, Batch, follow
 from prlib.data import DATASETS, Transform, load, to_float
-from prlib.experiment import Training
 from prlib.fast import FastCNN
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
-from prlib.pages.records import PUBLISHED
-from prlib.profiles import Parameters, default_attack, default_defence
+from prlib.profiles import default_attack, default_defence, published_snapshots
 from prlib.snapshot import load_model
-
-EPOCH = 50
-"""The epoch of the published networks."""
 
 DRAWS = 50
 """How often a network answers to an image that is redrawn at random."""
@@ -122,27 +116,20 @@ def data_uri(image: Tensor) -> str:
 
 def published_network(dataset: str, defence: str) -> FastCNN:
     """The published network of a dataset that was trained with a defence, after its last epoch."""
-    return load_model(published_snapshot(dataset, defence))
-
-
-def published_snapshot(dataset: str, defence: str) -> Path:
-    """The file that holds it."""
-    experiments = Parameters("published", datasets=(dataset,)).experiments(["curves-none", "curves-pr", "curves-many"])
-    trainings: list[Training] = [e.training for e in experiments if e.training.defence.name == defence]
-    return PUBLISHED.snapshot(trainings[0], EPOCH)
+    return load_model(published_snapshots(dataset)[defence])
 
 
 def _pictures(dataset: str, n: int) -> list[Picture]:
     split = load(dataset, "test", "sample").take(n)
     *stages, clean_redrawn = _stages(dataset, Batch.of(split, 0, 0, "cpu"))
-    right = torch.stack([stage.right(split.labels) for stage in stages])
+    right = torch.stack([one.right(split.labels) for one in stages])
     known = right[0] & clean_redrawn.right(split.labels)
     typical = right[:, known].float().mean(1) > 0.5
     place = next(i for i in known.nonzero().flatten().tolist() if torch.equal(right[:, i], typical))
-    said = [DATASETS[dataset].classes[stage.answers[:, place].mode().values] for stage in stages]
+    said = [DATASETS[dataset].classes[one.answers[:, place].mode().values] for one in stages]
     return [
-        Picture(stage.images[place], title, says, bool(is_right))
-        for stage, title, says, is_right in zip(stages, TITLES, said, right[:, place], strict=True)
+        Picture(one.images[place], title, says, bool(is_right))
+        for one, title, says, is_right in zip(stages, TITLES, said, right[:, place], strict=True)
     ]
 
 
@@ -155,16 +142,17 @@ def _stages(dataset: str, batch: Batch) -> list[Stage]:
     unknowing = follow(defended, batch, redraw, ["A"], mim)[("attack",)]
     adapted = follow(defended, batch, redraw, ["adaptive"], knowing)[("attack knowing",)]
     return [
-        _stage(plain, batch.images),
-        _stage(plain, undefended),
-        *(_stage(defended, images, redraw) for images in (unknowing, adapted, batch.images)),
+        stage(plain, batch.images),
+        stage(plain, undefended),
+        *(stage(defended, images, redraw) for images in (unknowing, adapted, batch.images)),
     ]
 
 
 @torch.no_grad()
-def _stage(model: nn.Module, images: Tensor, redraw: Transform | None = None) -> Stage:
+def stage(model: nn.Module, images: Tensor, redraw: Transform | None = None, draws: int = DRAWS) -> Stage:
+    """Images, or the first of so many redraws of them, and all answers of a network."""
     if redraw is None:
         return Stage(images, model(images).argmax(1)[None])
     generator = torch.Generator().manual_seed(0)
-    shown = [redraw(images, generator) for _ in range(DRAWS)]
+    shown = [redraw(images, generator) for _ in range(draws)]
     return Stage(shown[0], torch.stack([model(one).argmax(1) for one in shown]))

@@ -163,6 +163,14 @@ def default_recipe(dataset: str, defence: str = "none") -> Recipe:
     return Recipe(**_for_dataset(protocol["recipe"], dataset) | protocol["recipes"].get(defence, {}))
 
 
+def published_snapshots(dataset: str) -> dict[str, Path]:
+    """Where the published networks of a dataset lie, by what they were trained with, each after its last epoch."""
+    store, last = Store(repository_results() / "published"), dict[Training, int]()
+    for e in Parameters("published", (dataset,)).experiments():
+        last[e.training] = max(last.get(e.training, 0), *e.epochs)
+    return {t.defence.name: store.snapshot(t, epoch) for t, epoch in last.items() if t.seed == 0}
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raise a ValueError for a parameter that no chapter has."""
     known = [field.name for field in fields(Parameters)]
