@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         way = "goes on from here" if options.command is _run else "begins anew"
         print(f"prlib: interrupted; the same command {way}", file=sys.stderr)
+        exec("")  # or Python ends by the signal, if it fell into another exec of a string, as in many an import
         return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
         print(f"prlib: {error}", file=sys.stderr)

@@ -373,6 +373,16 @@ def test_an_interrupted_run_says_one_sentence_and_goes_on(tmp_path: Path, jobs: 
     assert process.returncode == 130
 
 
+def test_where_an_interruption_falls_does_not_change_the_exit_status(tmp_path: Path) -> None:
+    """CPython notes one that falls into an ``exec`` of a string, such as a dataclass's, and would end by the signal."""
+    falls = "c.describe_plan = c.plan = lambda *_: exec('raise KeyboardInterrupt')"
+    script = f"import sys, prlib.command_line as c\n{falls}\nsys.exit(c.main(['list']))\n"
+    (tmp_path / "listing.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-m", "listing"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "prlib: interrupted; the same command begins anew\n")
+
+
 def interruptible() -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
