@@ -12,7 +12,7 @@ from conftest import ROOT
 from filelock import FileLock
 
 from prlib.command_line import main
-from prlib.estimate import megabytes_held, plan
+from prlib.estimate import describe_plan, megabytes_held, plan
 from prlib.profiles import COMMITTED, Parameters, repository_results
 from prlib.scale import makespan, seconds_by_job
 from prlib.snapshot import Snapshot
@@ -247,7 +247,7 @@ def test_a_plan_reads_each_network_once(tmp_path, monkeypatch):
     read = Snapshot.read
     monkeypatch.setattr(Snapshot, "read", lambda path: paths.append(path) or read(path))
     experiments = parameters.experiments()
-    assert len(plan(parameters, experiments)["ready"]) == 0
+    assert "ready" not in describe_plan(parameters, experiments)
     embedded = [experiment.networks for experiment in experiments if experiment.embedded]
     needed = {training for networks in embedded for training in networks}
     assert len(paths) == len(set(paths)) == len(needed) < sum(map(len, embedded))
