@@ -36,6 +36,10 @@ class Guarded(nn.Module):
         if not isinstance(network, nn.Module):
             raise ValueError(f"the network must be a torch.nn.Module; got {type(network).__name__}")
         tensors = [*network.parameters(), *network.buffers()]
+        if any(map(is_lazy, tensors)):
+            raise ValueError(
+                "the network must have weights; it has a lazy layer, which makes its own when it is called"
+            )
         if any(tensor.is_inference() for tensor in tensors):
             raise ValueError("the network must be made outside torch.inference_mode(), where nothing has a gradient")
         if any(tensor.is_meta for tensor in tensors):
@@ -83,7 +87,9 @@ def in_order(images: Tensor) -> Tensor:
     return images.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _finite(gradient: Tensor) -> Tensor:
+def _finite(gradient: Tensor | None) -> Tensor:
+    if gradient is None:  # as of a layer in eight bits, behind which nothing has one
+        raise ValueError("the network must have a gradient, even if it is zero; a layer of it gives none")
     finite = gradient.nan_to_num(0, 0, 0)
     largest = finite.abs().amax(tuple(range(1, gradient.ndim)), keepdim=True)
     return torch.where(gradient.isinf(), gradient.sign() * torch.where(largest > 0, largest, 1), finite)
@@ -112,7 +118,9 @@ def frozen(*parts: Any) -> Iterator[None]:
     try:
         for part in parts:
             if isinstance(part, nn.Module):
-                part.eval().requires_grad_(False)
+                part.eval()
+        for parameter in parameters:  # which a scripted module cannot be asked for as a whole
+            parameter.requires_grad_(False)
         yield
     finally:
         for module, training in modes:
