@@ -36,10 +36,6 @@ class Guarded(nn.Module):
         if not isinstance(network, nn.Module):
             raise ValueError(f"the network must be a torch.nn.Module; got {type(network).__name__}")
         tensors = [*network.parameters(), *network.buffers()]
-        if any(map(is_lazy, tensors)):
-            raise ValueError(
-                "the network must have weights; it has a lazy layer, which makes its own when it is called"
-            )
         if any(tensor.is_inference() for tensor in tensors):
             raise ValueError("the network must be made outside torch.inference_mode(), where nothing has a gradient")
         if any(tensor.is_meta for tensor in tensors):

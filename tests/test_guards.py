@@ -219,7 +219,7 @@ class _Broken(torch.autograd.Function):
 
 
 def test_a_network_that_breaks_the_gradient_off_is_refused() -> None:
-    with pytest.raises(ValueError, match="^the network must have a gradient, even if it is zero"):
+    with pytest.raises(ValueError, match=r"^the network must have a gradient, even if it is zero"):
         judge(Around(lambda model, x: model(_Broken.apply(x))), SPLIT, None, 0, ALL, FGSM)
 
 
