@@ -48,20 +48,22 @@ def write_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def part_drawings(app: Sphinx, doctree: nodes.document) -> None:
-    """Take the narrow drawing out of the figures that hold one (``prlib.pages.figures.drawing.Drawn``)."""
-    for wide in list(doctree.findall(nodes.image)):
-        path = Path(app.env.relfn2path(wide["uri"])[1])
+    """Make two files of a figure that holds a narrow drawing, too (``prlib.pages.figures.drawing.Drawn``)."""
+    for image in list(doctree.findall(nodes.image)):
+        path = Path(app.env.relfn2path(image["uri"])[1])
         if path.suffix != ".svg" or not path.is_file():
             continue
-        root = ElementTree.parse(path).getroot()
-        if (drawing := root.find(f"{SVG}svg[@class='narrow']")) is None:
+        wide = ElementTree.parse(path).getroot()
+        if (narrow := wide.find(f"{SVG}svg[@class='narrow']")) is None:
             continue
-        root.remove(drawing)
-        del drawing.attrib["display"]
-        ElementTree.ElementTree(root).write(path)
-        ElementTree.ElementTree(drawing).write(path.with_suffix(".narrow.svg"))
-        narrow = nodes.image(uri=wide["uri"].removesuffix(".svg") + ".narrow.svg")
-        wide.replace_self(picture("", narrow, wide.deepcopy()))
+        wide.remove(narrow)
+        del narrow.attrib["display"]
+        pair = picture()
+        for suffix, drawing in ((".narrow.svg", narrow), (".wide.svg", wide)):
+            ElementTree.ElementTree(drawing).write(path.with_suffix(suffix))
+            pair += image.deepcopy()
+            pair[-1]["uri"] = image["uri"].removesuffix(".svg") + suffix
+        image.replace_self(pair)
 
 
 def open_picture(translator: Any, node: picture) -> None:

@@ -108,7 +108,6 @@ def style() -> None:
         "svg.hashsalt": "prlib",
         "figure.facecolor": "none",  # the page's own background, light or dark
         "axes.facecolor": "none",
-        "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
@@ -118,7 +117,7 @@ def style() -> None:
 def subplots(rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6, 4), **options: Any) -> Any:
     """A figure and its axes."""
     # Without pyplot, which would show a figure a second time at the end of its cell.
-    figure = Figure(figsize=figsize)
+    figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 

@@ -145,7 +145,7 @@ def cases(
     rows = {"clean": (), **CASES}
     abreast = layout.abreast(classes)
     lines = len(rows) * classes // abreast
-    figure, axes = mosaic(lines, abreast, layout.fit(6.6), titled=lines, left=0.6)
+    figure, axes = mosaic(lines, abreast, layout.fit(6), titled=lines, left=0.6)
     blocks = axes.reshape(-1, len(rows), abreast)  # of classes, each with all cases
     for case, (name, steps) in enumerate(rows.items()):
         images = clean

@@ -202,7 +202,7 @@ def _panels(layout: Layout, datasets: Sequence[str], heights: Sequence[float]) -
     """A figure with a panel for each dataset, each of axes of these heights in inches, one beneath the other."""
     columns = min(layout.panels, len(datasets))
     rows = -(-len(datasets) // columns)
-    size = (layout.fit(3.2 * columns), rows * (sum(heights) + 0.3) + ROW * (2 + 6 / layout.panels))
+    size = (layout.fit(3.6 * columns), rows * (sum(heights) + 0.5) + ROW * (2 + 6 / layout.panels))
     ratios = [*heights] * rows
     figure, grid = subplots(len(ratios), columns, size, sharex=True, squeeze=False, height_ratios=ratios)
     panels = [axes for i in range(rows) for axes in grid[i * len(heights) : (i + 1) * len(heights)].T]
@@ -217,9 +217,8 @@ def _panels(layout: Layout, datasets: Sequence[str], heights: Sequence[float]) -
 def _label(layout: Layout, panels: Sequence[Sequence[Axes]], x: str, ys: Sequence[str]) -> None:
     """Name the axes of panels: x beneath the last of each column, the ys beside the first."""
     for i, axes in enumerate(panels):
-        if i + layout.panels >= len(panels):
-            axes[-1].set_xlabel(x)
-            axes[-1].tick_params(labelbottom=True)
+        axes[-1].set_xlabel(x if i + layout.panels >= len(panels) else "")
+        axes[-1].tick_params(labelbottom=True)
         for ax, y in zip(axes, ys, strict=True):
             ax.set_ylabel(y if i % layout.panels == 0 else "")
         axes[0].tick_params(labelleft=i % layout.panels == 0)
