@@ -1,5 +1,6 @@
 """What figures share: style, two layouts, and marks that read without colour."""
 
+import inspect
 import io
 import math
 import textwrap
@@ -38,9 +39,10 @@ Given = ParamSpec("Given")
 
 
 class Layout(NamedTuple):
-    """The page that a figure is drawn for: its width in inches, and what fits into that.
+    """The page that a figure is drawn for, and what fits into it.
 
     Args:
+        width: in inches.
         panels: charts side by side, and columns of a legend.
         pictures: small images side by side.
         letters: of a label beside the axes, in a line.
@@ -98,6 +100,10 @@ def drawn(draw: Callable[Concatenate[Layout, Given], Figure]) -> Callable[Given,
         wide, narrow = (_svg(layout, lambda layout: draw(layout, *given, **named)) for layout in (WIDE, NARROW))
         return Drawn(wide, narrow)
 
+    signature = inspect.signature(draw)  # what help and the reference show
+    _, *parameters = signature.parameters.values()
+    both.__signature__ = signature.replace(parameters=parameters, return_annotation=Drawn)  # type: ignore[attr-defined]
+    both.__annotations__ = draw.__annotations__ | {"return": Drawn}
     return both
 
 
