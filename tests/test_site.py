@@ -325,6 +325,7 @@ def test_figures_are_drawn_for_the_page_that_shows_them(tab: Page, problems: lis
     drawn = set()
     for width, media, shown in ((390, "screen", "narrow"), (1440, "screen", "wide"), (390, "print", "wide")):
         where = f"at {width} px, {media}"
+        tab.goto("about:blank")  # a page that is made wider loads what it lacked
         tab.set_viewport_size({"width": width, "height": 800})
         tab.emulate_media(media=media)
         asked.clear()
