@@ -164,7 +164,7 @@ def test_the_summary(found):
     assert numbers in text and f"measures {len(agree)} of these as the paper did, and {sum(agree)} agree" in text
 
 
-CHAPTERS = ["index", "question1", "question2", "question3", "question4", "robust", "attacks", "deviations"]
+CHAPTERS = ["index", "question1", "question2", "question3", "question4", "robust", "rivals", "attacks", "deviations"]
 
 
 def calls_of_tell(name, monkeypatch):
@@ -224,9 +224,9 @@ def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
     assert all(said)
 
 
-def test_counts_in_the_chapter_on_attacks(found):
+def test_counts_in_the_chapters_on_attacks_and_cases(found):
     """Differences between the labels given, variants beyond chance, and which case is farther."""
-    said = "\n".join(text for cell in chapter("attacks").cells for text in told_by(cell))
+    said = "\n".join(text for name in ("attacks", "cases") for cell in chapter(name).cells for text in told_by(cell))
     cells = {}
     for row in sorted(found.rows["published"], key=lambda row: row["n"]):
         if row["defence"] == "pr" and row["attack"] and row["phase"] == "" and row["epsilon"] == 0:

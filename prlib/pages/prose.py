@@ -19,7 +19,8 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
     A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
     images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
-    images, ``{name_images}`` says how many; ``{name_whole}`` is in whole percent. Numbers are linked to their records.
+    images and of the same trainings; ``{name_images}`` says how many images, ``{name_whole}`` is in whole percent.
+    Numbers are linked to their records.
     A sentence with a number that was not measured is left out, and so are sentences without numbers behind it: what
     they conclude has nothing to rest on.
 
@@ -43,7 +44,7 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
 
 def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
-    """What each name selects, those of one dataset on the same images; None where there is nothing."""
+    """What each name selects, those of one dataset on the same images and trainings; None where there is nothing."""
     candidates = {}
     for name, columns in where.items():
         kept = bool(columns.get("kept"))
