@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from prlib.chosen import Chosen
+from prlib.findings.cells import select
 from prlib.findings.claims import relate
 from prlib.findings.pairs import Term, accuracy_on, common, differences
 from prlib.statistics import ALPHA, Estimate, p_value
@@ -100,6 +102,17 @@ def holds(guard: Guard, found: Mapping[str, Selected | None]) -> bool:
         return p_value(sums) > ALPHA
     outcome, p = relate("same" if guard.relation == "same" else "clearly above", sums, guard.bound)
     return outcome == "holds" and p <= ALPHA
+
+
+def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
+    """What each name selects, those of one dataset on the same images and trainings; None where there is nothing."""
+    candidates = {}
+    for name, columns in where.items():
+        kept = bool(columns.get("kept"))
+        found = select(cells, {column: value for column, value in columns.items() if column != "kept"})
+        found = found[found.epochs == found.epochs.max()].sort_values(["n_test", "of"], ascending=False, kind="stable")
+        candidates[name] = [Selected(row, kept) for row in found.itertuples()]
+    return on_the_same_images(candidates)
 
 
 def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str, Selected | None]:
