@@ -146,7 +146,7 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
 
 
 def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Split]:
-    """The images to train on and those to judge; the first are None if nothing is trained, and the networks are there."""
+    """The images to train on, None if nothing is trained and the networks are there, and those to judge."""
     training = experiment.training
     root = "sample" if experiment.source == "sample" else context.data
     if experiment.embedded:

@@ -65,8 +65,9 @@ def test_a_record_says_which_images_it_was_judged_on(tmp_path):
 
 
 def test_more_training_images_are_judged_than_there_are_test_images(tmp_path):
-    training = dataclasses.replace(tiny().training, n_train=600)
-    experiment = dataclasses.replace(tiny(), training=training, n_test=600, split="train")
+    experiment = tiny(n_test=130)
+    training = dataclasses.replace(experiment.training, n_train=600)
+    experiment = dataclasses.replace(experiment, training=training, n_test=600, split="train")
     assert len(load("mnist", "test", "sample")) < 600
     assert run(experiment, Context(Store(tmp_path), progress="none")).cells[0].total == 600
 

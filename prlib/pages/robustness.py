@@ -25,7 +25,6 @@ from prlib.record import Record
 from prlib.redraw import PixelRedraw
 from prlib.statistics import p_value, paired
 
-
 ANSWERS = {
     "yes": "it resists an attacker who knows it",
     "partly": "it resists an attacker who knows it in part",
@@ -50,9 +49,9 @@ def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequen
         known = [f"{_percent(one.known)}{'' if one.defence == 'pr' else ' with twenty models'}" for one in networks]
         lines.append(
             f"- **{DATASETS[dataset].title}: {ANSWERS[first.word] if len(words) == 1 else '; '.join(answers)}.** "
-            f"Accuracy falls from {_percent(first.clean)} on clean images to {' and '.join(known)}; without a defence it "
-            f"falls to {_percent(first.undefended)}. An attacker can bring {exposed[dataset]:.0%} of an image's pixels "
-            "across a threshold."
+            f"Accuracy falls from {_percent(first.clean)} on clean images to {' and '.join(known)}; without a defence "
+            f"it falls to {_percent(first.undefended)}. An attacker can bring {exposed[dataset]:.0%} of an image's "
+            "pixels across a threshold."
         )
     return Markdown("\n".join(lines))
 
