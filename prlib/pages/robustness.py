@@ -27,7 +27,7 @@ from prlib.statistics import p_value, paired
 
 ANSWERS = {
     "yes": "it resists an attacker who knows it",
-    "partly": "it resists an attacker who knows it in part",
+    "partly": "it partly resists an attacker who knows it",
     "no": "it does not resist an attacker who knows it",
 }
 """What each word of ``prlib.findings.resistance`` says of a defence."""
@@ -36,9 +36,9 @@ ANSWERS = {
 def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequence[float]) -> Markdown:
     """For each dataset whether redrawing in both phases resists adaptive attacks, in percent, and why.
 
-    The reason is the share of pixels that one PR model exposes at each dataset's ε on these images.
+    The reason is how many values of these images one PR model exposes at each dataset's ε.
     """
-    exposed = {split.name: _exposed(split, "pr", own) for split, own in zip(splits, epsilons, strict=True)}
+    exposed = {split.name: _exposed(split, own) for split, own in zip(splits, epsilons, strict=True)}
     lines = []
     for dataset, found in groupby(resistance(measured(records)), key=lambda one: one.dataset):
         networks = list(found)
@@ -50,8 +50,8 @@ def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequen
         lines.append(
             f"- **{DATASETS[dataset].title}: {ANSWERS[first.word] if len(words) == 1 else '; '.join(answers)}.** "
             f"Accuracy falls from {_percent(first.clean)} on clean images to {' and '.join(known)}; without a defence "
-            f"it falls to {_percent(first.undefended)}. An attacker can bring {exposed[dataset]:.0%} of an image's "
-            "pixels across a threshold."
+            f"it falls to {_percent(first.undefended)}. Within ε an attacker can bring {exposed[dataset]} across a "
+            "threshold."
         )
     return Markdown("\n".join(lines))
 
@@ -62,10 +62,12 @@ def _percent(one: Selected) -> str:
     return f"{markdown(told.percent())} [{told.estimate.low:.0%}, {told.estimate.high:.0%}]"
 
 
-def _exposed(split: Split, kind: str, epsilon: float) -> float:
-    redraw = default_defence(kind, split.name).build()
+def _exposed(split: Split, epsilon: float) -> str:
+    """How many of an image's values one PR model exposes, in words."""
+    redraw = default_defence("pr", split.name).build()
     assert isinstance(redraw, PixelRedraw)
-    return (Staircase.of(redraw).exposure(to_float(split.images), epsilon) > 0).float().mean().item()
+    exposed = Staircase.of(redraw).exposure(to_float(split.images), epsilon).flatten(1) > 0
+    return f"{exposed.sum(1).float().mean():.0f} of an image's {exposed.shape[1]:,} values"
 
 
 def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:
