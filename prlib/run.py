@@ -146,10 +146,9 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
 
 
 def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Split]:
-    """Training images and test images; the first are None if nothing is to be trained, and the networks are there."""
+    """The images to train on, None if nothing is trained and the networks are there, and those to judge."""
     training = experiment.training
     root = "sample" if experiment.source == "sample" else context.data
-    test_split = load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
     if experiment.embedded:
         for needed, epochs in experiment.networks.items():
             if missing := sorted(set(epochs) - context.store.snapshots(needed, epochs, context.tf32).keys()):
@@ -157,10 +156,11 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Spl
                     f"no network of {needed.name} after {missing[0]} epochs is in {context.store.root} or beside it; "
                     "one trained on all images must be stored to be judged on the embedded ones"
                 )
-        return None, test_split
-    seed = derive(training.seed, "images")
-    train_split = load(training.dataset, "train", root).take(training.n_train, seed)
-    return train_split, train_split if experiment.split == "train" else test_split
+        return None, load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
+    train_split = load(training.dataset, "train", root).take(training.n_train, derive(training.seed, "images"))
+    if experiment.split == "train":
+        return train_split, train_split
+    return train_split, load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
 
 
 def _networks(

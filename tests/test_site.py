@@ -29,7 +29,7 @@ PAGES = [f"{name}.html" for name in (TOC["root"], *CHAPTERS)]
 OF_THE_PAPER = {
     "book/method.html": ["Fig. 1", "Fig. 2", "Fig. 3"],
     "book/setting.html": ["Table 1"],
-    "book/attacks.html": ["Fig. 4"],
+    "book/cases.html": ["Fig. 4"],
     "book/question1.html": ["Table 2"],
     "book/question2.html": ["Table 3", "Table 6"],
     "book/question3.html": ["Table 4", "Table 7"],
