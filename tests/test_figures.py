@@ -159,6 +159,6 @@ def test_a_figure_holds_its_narrow_drawing_unseen(cells):
     [hidden] = root.findall("{http://www.w3.org/2000/svg}svg")
     assert hidden.attrib["display"] == "none"
     wide, narrow = (float(svg.attrib["width"].removesuffix("pt")) / 72 for svg in (root, hidden))
-    assert (wide, narrow) == pytest.approx((7.2, 3.6))
+    assert (wide, narrow) == pytest.approx((7.2, 3.55))
     again = figures.accuracy_over_epochs(cells)
     assert figure._repr_svg_() == again._repr_svg_()

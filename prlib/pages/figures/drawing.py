@@ -72,7 +72,7 @@ class Layout(NamedTuple):
 WIDE = Layout(width=7.2, panels=2, pictures=12, letters=60, scale=0.95)
 """A page as a desk or paper has it."""
 
-NARROW = Layout(width=3.7, panels=1, pictures=6, letters=18, scale=0.8)
+NARROW = Layout(width=3.55, panels=1, pictures=6, letters=18, scale=0.8)
 """A phone: at a width of 390 pixels a page shows this at its natural size."""
 
 
