@@ -34,6 +34,8 @@ export MPLCONFIGDIR := $(TOOLS)/matplotlib
 export IPYTHONDIR := $(TOOLS)/ipython
 export JUPYTER_CONFIG_DIR := $(TOOLS)/jupyter
 export JUPYTER_DATA_DIR := $(TOOLS)/jupyter
+# Snakemake asks who runs it, which the system may not know, as in a container.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -u))
 ifneq ($(origin PYTHON),file) # asked for: an environment of another one is made anew
   ifneq ($(shell $(BIN)/python $(WHICH) 2>&1),$(shell $(PYTHON) $(WHICH) 2>&1))
     .PHONY: $(READY)

@@ -1,14 +1,16 @@
-"""Which images a network was judged on: their places in their set, from its labels alone."""
+"""Which images a network is trained and judged on, and their places in their set, from its labels alone."""
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from prlib.data import DATASETS, SAMPLE, balanced
+from prlib.data import DATASETS, SAMPLE, Split, balanced, load
 from prlib.experiment import Experiment
+from prlib.seeds import derive
 
 
 class Chosen(NamedTuple):
@@ -60,6 +62,18 @@ class Chosen(NamedTuple):
         if self._numbered and other._numbered:
             return (self.source, self.dataset) == (other.source, other.dataset)
         return self == other
+
+
+def images_of(experiment: Experiment, split: str, root: str | Path | None = None) -> Split:
+    """The images of "train" or "test" that an experiment takes: embedded ones, or from the full datasets' folder.
+
+    Raises what ``load`` and ``Split.take`` do.
+    """
+    training = experiment.training
+    images = load(training.dataset, split, "sample" if experiment.source == "sample" else root)
+    if split == "train":
+        return images.take(training.n_train, derive(training.seed, "images"))
+    return images.take(experiment.n_test, experiment.drawn)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 
 from prlib import archive, bundle
 from prlib.cases import BATCH_SIZE
+from prlib.chosen import Chosen, images_of
 from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
@@ -151,6 +152,10 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     there = [r for r in records if store.judgeable(r)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
+    for experiment in {Chosen.of(record.experiment): record.experiment for record in there}.values():
+        images_of(
+            experiment, experiment.split, options.data
+        )  # or the last of them is refused when the first has been judged
     for record in there:
         agreeing, judged = verify(record, context, options.images)
         share = agreeing / judged

@@ -43,6 +43,7 @@ def fetch(archive: Archive, root: Path, wanted: Iterable[str]) -> None:
     """
     folder = (root / archive.gives[0]).parent
     workplace = folder / ".download"
+    made = [workplace, *(place for place in workplace.parents if not place.exists())]
     try:
         workplace.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -54,8 +55,9 @@ def fetch(archive: Archive, root: Path, wanted: Iterable[str]) -> None:
             next(workplace.rglob(Path(path).name)).replace(root / path)
         shutil.rmtree(workplace)
     except ConnectionError:
-        if not any(workplace.iterdir()):
-            workplace.rmdir()
+        for place in made:  # which a folder named by mistake does not keep
+            if not any(place.iterdir()):
+                place.rmdir()
         raise
     except OSError as error:
         raise OSError(f"{root} lacks {', '.join(wanted)} and cannot be written to ({error})") from error
@@ -108,7 +110,7 @@ def _resuming(url: str, output_file: str, _: object) -> None:
                 barren = 0 if file.tell() > furthest else barren + 1
                 furthest = max(furthest, file.tell())
                 if barren == len(PAUSES):
-                    if not resumable:
+                    if not (resumable and file.tell()):
                         partial.unlink()
                     raise
                 time.sleep(PAUSES[barren])

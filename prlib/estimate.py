@@ -98,13 +98,13 @@ def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:
 
 
 def _epochs_to_train(experiments: list[Experiment], store: Store) -> dict[Training, set[int]]:
-    """For each training the epochs whose weights are wanted and not in the store."""
+    """For each training the epochs whose weights are wanted and not in the store, whose networks are each read once."""
     wanted: dict[Training, set[int]] = {}
     for e in experiments:
         for training, epochs in e.networks.items():
-            if missing := set(epochs) - store.snapshots(training, epochs).keys():
-                wanted.setdefault(training, set()).update(missing)
-    return wanted
+            wanted.setdefault(training, set()).update(epochs)
+    missing = {training: epochs - store.snapshots(training, epochs).keys() for training, epochs in wanted.items()}
+    return {training: epochs for training, epochs in missing.items() if epochs}
 
 
 def _seconds(experiments: list[Experiment], epochs: dict[Training, set[int]], rates: dict[Any, float]) -> float:

@@ -220,7 +220,7 @@ class Experiment:
         if self.draws != 1 and not (1 < self.draws < 256 and self.cases == ("adaptive",)):
             raise ValueError(f"draws must be 1, or up to 255 in case adaptive alone; got {self.draws}")
         if len({a.kind.bounded for a in self.attacks}) > 1 and self.cases == ("adaptive",):
-            raise ValueError("attacks that know the defence must all be bounded or none; got some of both")
+            raise ValueError("adaptive attacks must all be bounded or none; got some of both")
         if len({a.kind.needs for a in self.attacks if a.transfers}) > 1:
             raise ValueError("attacks must be made on one other network; got attacks on two")
         for attack in self.attacks:

@@ -83,7 +83,9 @@ def in_order(images: Tensor) -> Tensor:
     return images.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _finite(gradient: Tensor) -> Tensor:
+def _finite(gradient: Tensor | None) -> Tensor:
+    if gradient is None:  # as of a layer in eight bits, behind which nothing has one
+        raise ValueError("the network must have a gradient, even if it is zero; a layer of it gives none")
     finite = gradient.nan_to_num(0, 0, 0)
     largest = finite.abs().amax(tuple(range(1, gradient.ndim)), keepdim=True)
     return torch.where(gradient.isinf(), gradient.sign() * torch.where(largest > 0, largest, 1), finite)
@@ -112,7 +114,9 @@ def frozen(*parts: Any) -> Iterator[None]:
     try:
         for part in parts:
             if isinstance(part, nn.Module):
-                part.eval().requires_grad_(False)
+                part.eval()
+        for parameter in parameters:  # which a scripted module cannot be asked for as a whole
+            parameter.requires_grad_(False)
         yield
     finally:
         for module, training in modes:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
 from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
-from prlib.chosen import Chosen
-from prlib.data import Split, Transform, load
+from prlib.chosen import Chosen, images_of
+from prlib.data import Split, Transform
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
@@ -127,7 +127,7 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
         FileNotFoundError: no weights are in the store, or none of the network that a transfer attack is made on.
     """
     experiment, store = record.experiment, context.store
-    split = _images(experiment, context)[1]
+    split = images_of(experiment, experiment.split, context.data)
     snapshots = store.judgeable(record)
     if not snapshots:
         folders = " and ".join(str(store.weights(training, record.tf32)) for training in experiment.networks)
@@ -146,9 +146,8 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
 
 
 def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Split]:
-    """The images to train on, None if nothing is trained and the networks are there, and those to judge."""
-    training = experiment.training
-    root = "sample" if experiment.source == "sample" else context.data
+    """Images to train on and to judge; the first are None if nothing is to be trained, and the networks are there."""
+    judged = images_of(experiment, experiment.split, context.data)
     if experiment.embedded:
         for needed, epochs in experiment.networks.items():
             if missing := sorted(set(epochs) - context.store.snapshots(needed, epochs, context.tf32).keys()):
@@ -156,11 +155,8 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Spl
                     f"no network of {needed.name} after {missing[0]} epochs is in {context.store.root} or beside it; "
                     "one trained on all images must be stored to be judged on the embedded ones"
                 )
-        return None, load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
-    train_split = load(training.dataset, "train", root).take(training.n_train, derive(training.seed, "images"))
-    if experiment.split == "train":
-        return train_split, train_split
-    return train_split, load(training.dataset, "test", root).take(experiment.n_test, experiment.drawn)
+        return None, judged
+    return images_of(experiment, "train", context.data), judged
 
 
 def _networks(

@@ -445,6 +445,16 @@ def test_server_that_always_drops_is_given_up(tmp_path, mirrors):
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("there", ["", "data", "data/MNIST/raw"])
+def test_a_folder_that_was_named_by_mistake_is_left_as_it_was_where_nothing_can_be_downloaded(tmp_path, mirrors, there):
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    mirrors.drops, mirrors.bodies = 10**6, dict.fromkeys(mirrors.bodies, b"?")  # dropped before the first byte
+    with pytest.raises(ConnectionError, match="cannot be downloaded"):
+        data.load("mnist", "train", tmp_path / "data")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("damage", [lambda body: body[:-1] + b"?", lambda body: body[:-5], lambda body: b""])
 def test_corrupted_file_falls_over_to_the_next_mirror(tmp_path, originals, mirrors, damage):
     _, arrays = originals

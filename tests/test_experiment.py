@@ -823,6 +823,28 @@ def test_the_command_line_runs_lists_shows_and_verifies(tmp_path, monkeypatch, c
     assert "no weights are in" in capsys.readouterr().err
 
 
+def test_what_verify_lacks_is_named_before_anything_is_judged(tmp_path, monkeypatch, capsys):
+    """Of several datasets all images are looked for first, the test images alone."""
+    asked = []
+
+    def partly(name, split, root):
+        asked.append((name, split))
+        if name == "cifar10":
+            raise ConnectionError("wrong lacks cifar-10-batches-bin/test_batch.bin")
+        return load(name, split, root)
+
+    chosen = [f"{name}-sample20-none-s0-e1-clean" for name in ("mnist", "cifar10")]
+    chosen += ["--n-train", "20", "--n-test", "20", "--epochs", "1"]
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    assert main(["run", *chosen, "--progress", "none"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("prlib.chosen.load", partly)
+    monkeypatch.setattr("prlib.command_line.verify", lambda *_: pytest.fail("it judges"))
+    assert main(["verify", *chosen, "--data", "wrong"]) == 2
+    assert capsys.readouterr() == ("", "prlib: wrong lacks cifar-10-batches-bin/test_batch.bin\n")
+    assert asked == [("mnist", "test"), ("cifar10", "test")]
+
+
 def test_a_store_that_cannot_be_written_is_refused_before_any_compute(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="folder that can be written to"):

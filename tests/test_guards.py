@@ -199,6 +199,30 @@ def test_a_network_without_a_gradient_is_stuck_everywhere(kind: str) -> None:
         assert torch.equal(plain.correct, network()(IMAGES).argmax(1) == LABELS)
 
 
+@pytest.mark.parametrize("made", [torch.jit.script, lambda model: torch.jit.trace(model, IMAGES)])
+def test_a_scripted_network_is_judged_as_its_twin_and_left_as_found(made: Callable[..., Any]) -> None:
+    scripted = made(network()).train()
+    assert same(judge(scripted, SPLIT, None, 0, ALL, FGSM), judge(network(), SPLIT, None, 0, ALL, FGSM))
+    assert scripted.training and all(parameter.requires_grad for parameter in scripted.parameters())
+
+
+class _Broken(torch.autograd.Function):
+    """As a layer in eight bits: what it gives back is not even zero."""
+
+    @staticmethod
+    def forward(_: Any, images: Tensor) -> Tensor:
+        return images * 2
+
+    @staticmethod
+    def backward(_: Any, *__: Tensor) -> None:
+        return None
+
+
+def test_a_network_that_breaks_the_gradient_off_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^the network must have a gradient, even if it is zero"):
+        judge(Around(lambda model, x: model(_Broken.apply(x))), SPLIT, None, 0, ALL, FGSM)
+
+
 def test_a_defence_that_is_a_network_is_judged_in_eval_mode_and_left_as_found() -> None:
     class Denoiser(nn.Module):
         def __init__(self) -> None:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import papermill.cli
 import pytest
 import yaml
 from bs4 import BeautifulSoup
@@ -97,6 +100,39 @@ def test_an_address_is_no_command(url, monkeypatch):
         execute["set_fetch"](notebook, url)
 
 
+GOOD = [
+    {},
+    {"profile": "published", "datasets": ["cifar10-gray", "mnist"], "device": "cpu"},
+    {"seeds": {0, 2**40}, "epochs": range(1, 4), "n_train": 500, "n_test": 1, "epsilon": 1e-07},
+    {"epsilon": 1, "recompute": True, "seeds": [7]},
+]
+
+
+@pytest.mark.parametrize("text", [*EVIL, "$(evil)", "`evil`", "mnist'; evil '", "cpu; evil", "cuda:0\nevil", "mnist\n"])
+def test_a_parameter_with_markup_is_refused(text):
+    """In one line, which shows the value as Python writes it, before a page could show it in another way."""
+    for parameter in dataclasses.fields(Parameters):
+        good = parameter.metadata["example"] and [*json.loads(parameter.metadata["example"]), text]
+        for value in (text, [text], good or {text: text}):
+            with pytest.raises(ValueError, match=rf"^{parameter.name} (must be|is) [^\n]*; got [^\n]*$"):
+                pages.start({parameter.name: value})
+
+
+@pytest.mark.parametrize("given", GOOD)
+def test_a_rerun_command_is_one_line_of_a_shell_which_gives_the_same_parameters(given):
+    parameters = Parameters(**given)
+    shown = pages.rerun_command("question1", parameters).data
+    first, command, last = shown.split("\n")
+    assert (first, last) == ("```bash", "```")
+    program, *words = shlex.split(command)
+    asked = papermill.cli.papermill.make_context(program, words).params
+    assert (asked["notebook_path"], asked["output_path"]) == ("book/question1.ipynb", "_build/question1.ipynb")
+    typed = {name: papermill.cli._resolve_type(value) for name, value in asked["parameters"]}
+    for text in asked["parameters_yaml"]:
+        typed |= yaml.safe_load(text)
+    assert Parameters(**typed) == parameters and re.fullmatch(r"[\w .:/,'\[\]-]+", command)
+
+
 def benchmark(path):
     table = {"name": "evil", "commit": ALL, "title": ALL, "threads": 1, "rows": [{ALL: ALL, "number": 1.5}]}
     machine = {"device": ALL, "cores": ALL, "system": ALL}
@@ -135,6 +171,19 @@ def test_values_are_shown_as_they_are():
     assert markdown(told("With `EXECUTOR=slurm`, it <b>.")) == r"With `EXECUTOR=slurm`, it \<b\>."
 
 
+def refused():
+    """Cells of a chapter that was given hostile parameters: what was injected, and how it ended."""
+    for text in EVIL:
+        with pytest.raises(ValueError) as raised:
+            pages.start({"datasets": [text]})
+        error = ("ValueError", str(raised.value), [f"ValueError: {text}"])
+        printed = nbformat.v4.new_output("stream", name="stderr", text=f"prlib: {text}")
+        failed = nbformat.v4.new_output("error", **dict(zip(("ename", "evalue", "traceback"), error, strict=True)))
+        yield nbformat.v4.new_code_cell(
+            f"# Parameters\ndatasets = [{text!r}]", execution_count=1, outputs=[printed, failed]
+        )
+
+
 @pytest.mark.slow
 def test_the_site_holds_no_foreign_markup(tmp_path, monkeypatch):
     source = tmp_path / "source"
@@ -151,7 +200,7 @@ def test_the_site_holds_no_foreign_markup(tmp_path, monkeypatch):
     values = [shown._repr_markdown_() for shown in tables(tmp_path, monkeypatch)]
     author = [" ".join(text.split()) for text in EVIL]  # such as a claim of a YAML file, whose Markdown is meant
     for name, outputs in (("values", values), ("markdown", author)):
-        cells = [nbformat.v4.new_markdown_cell(f"# Page {name}")]
+        cells = [nbformat.v4.new_markdown_cell(f"# Page {name}"), *refused()]
         for text in outputs:
             output = nbformat.v4.new_output("display_data", {"text/markdown": text, "text/plain": ""})
             cells.append(nbformat.v4.new_code_cell("1", execution_count=1, outputs=[output]))

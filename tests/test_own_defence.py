@@ -233,6 +233,17 @@ def test_the_command_attacks_and_compares_on_the_same_images(attack):
     assert len(result["book"]) >= 8
 
 
+@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "cifar10", "cifar10-gray"])
+@pytest.mark.parametrize("n", [1, 12, 500])
+def test_embedded_images_are_those_at_their_places_of_the_test_set(dataset, n):
+    """By their labels, which the repository holds for the whole test set."""
+    known = json.loads((ROOT / "prlib/sample/test-labels.json").read_text())[dataset.removesuffix("-gray")]
+    split, places = images_of(dataset, strongest_cells(records_of(dataset)), n, True, None)
+    assert split.labels.tolist() == [int(known[place]) for place in places]
+    assert (np.diff(places) > 0).all() and min(n, 20) <= len(split) <= n
+    assert len(set(split.labels.tolist())) >= min(n, 5)
+
+
 def _first_of_each_class(labels, n):
     seen = dict.fromkeys("0123456789", 0)
     kept = []
@@ -284,6 +295,15 @@ def test_a_dataset_without_adaptive_records_says_so(attack):
     assert status == 0 and result["book"] == [] and "no such record" in out and "ε = 0.123" in out
 
 
+LATE = """
+calls = 0
+def defence(images, generator):
+    global calls
+    calls += len(images) == 12
+    if calls > 50:
+        raise RuntimeError("late")
+    return images
+"""
 WRONG = [
     ("x = 1\n", (), "must hold a function defence(images, generator); got none"),
     ("defence = 3\n", (), "got int"),
@@ -295,6 +315,15 @@ WRONG = [
     ("def defence(images):\n    return images\n", (), "the defence failed on float images"),
     ("def defence(images, generator):\n    return images * 2\n", (), "must return images in [0, 1]"),
     (THRESHOLD + "import torch\nnetwork = torch.nn.Identity()\n", ("--attacks", "pgd-leap"), "logits"),
+    (
+        THRESHOLD + "import torch\nnetwork = torch.nn.Linear(3, 10)\n",
+        (),
+        "or its defence failed: RuntimeError: mat1 and",
+    ),
+    (THRESHOLD + LINEAR.replace("10", "5"), ("--attacks", "pgd-leap"), "the labels' classes; got torch.float32 of"),
+    ("import sys\nsys.exit(0)\n", (), "must run as Python: SystemExit: 0"),
+    ("def defence(images, generator):\n    raise SystemExit\n", (), "the defence failed on float images"),
+    (LATE + LINEAR, ("--attacks", "pgd-leap"), "its network or its defence failed: RuntimeError: late"),
     (THRESHOLD + LINEAR, ("--attacks", "fgsm"), "attacks must be among eot-pgd, "),
     (THRESHOLD + LINEAR, ("--attacks", "mean-pgd"), "needs a redraw"),
     ("def defence(images, generator):\n    return images\n", ("--attacks", "crossing"), "sorts pixels into cells"),

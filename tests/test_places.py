@@ -131,6 +131,19 @@ def test_a_user_whom_the_system_does_not_know_and_without_a_home(tmp_path):
     assert results.startswith("prlib: ~/x begins in a home folder") and "Traceback" not in done.stderr
 
 
+def test_make_gives_a_user_whom_the_system_does_not_know_a_name():
+    """Which Snakemake asks for, as ``getpass`` does it, and finds nothing in the list of users."""
+    unnamed = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER")}
+    make = ["make", "--no-print-directory", "--eval=shown: ; @echo $$LOGNAME", "shown"]
+    for given, told in (({}, str(os.getuid())), ({"USER": "ann"}, "ann"), ({"USER": "ann", "LOGNAME": "eva"}, "eva")):
+        asked = subprocess.run(make, cwd=ROOT, env=unnamed | given, capture_output=True, text=True, check=True)
+        assert asked.stdout == f"{told}\n"
+    script = "import getpass, pwd; pwd.getpwuid = lambda uid: {}[uid]; print(getpass.getuser())"
+    for variables, name in ((unnamed, ""), (unnamed | {"LOGNAME": "12345"}, "12345\n")):
+        done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True)
+        assert done.stdout == name and ("KeyError" in done.stderr) == (name == "")
+
+
 # Set-up.
 
 

@@ -163,7 +163,7 @@ def test_all_is_checked_before_anything_runs(tmp_path, monkeypatch, capsys, jobs
             raise ValueError("n must be from 1 to 50000; got 54000")
         return data.load(name, *where)
 
-    monkeypatch.setattr("prlib.run.load", load)
+    monkeypatch.setattr("prlib.chosen.load", load)
     monkeypatch.setattr("prlib.run.train", None)  # whoever trains fails
     monkeypatch.setattr("prlib.command_line.side_by_side", None)
     names = [f"{dataset}-sample130-none-s0-e2-clean" for dataset in ("mnist", "cifar10")]

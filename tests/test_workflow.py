@@ -12,9 +12,10 @@ from conftest import ROOT
 from filelock import FileLock
 
 from prlib.command_line import main
-from prlib.estimate import megabytes_held, plan
+from prlib.estimate import describe_plan, megabytes_held, plan
 from prlib.profiles import COMMITTED, Parameters, repository_results
 from prlib.scale import makespan, seconds_by_job
+from prlib.snapshot import Snapshot
 from prlib.store import Store
 
 SLURM = ROOT / "workflow" / "slurm"
@@ -237,3 +238,16 @@ def test_makespans_are_those_of_a_schedule_drawn_by_hand():
     assert [makespan(jobs, workers) for workers in (1, 2, 3, 5, 99)] == [11, 7, 5, 4, 4]
     with pytest.raises(ValueError, match="got 0"):
         makespan(jobs, 0)
+
+
+def test_a_plan_reads_each_network_once(tmp_path, monkeypatch):
+    """Each has megabytes of which a digest is made; several experiments need the same."""
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    parameters, paths = Parameters("sample", ["mnist"]), []
+    read = Snapshot.read
+    monkeypatch.setattr(Snapshot, "read", lambda path: paths.append(path) or read(path))
+    experiments = parameters.experiments()
+    assert "ready" not in describe_plan(parameters, experiments)
+    embedded = [experiment.networks for experiment in experiments if experiment.embedded]
+    needed = {training for networks in embedded for training in networks}
+    assert len(paths) == len(set(paths)) == len(needed) < sum(map(len, embedded))

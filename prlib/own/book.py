@@ -67,9 +67,9 @@ def images_of(dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: s
         everyones = counted.most_common(1)[0][0]
     if embedded:
         own = Chosen("full", everyones.dataset, N_TEST, SEED).places()
-        places = np.intersect1d(own, everyones.places())[:n]
+        common, where, _ = np.intersect1d(own, everyones.places(), return_indices=True)
+        places, chosen = common[:n], where[:n]
         split = load(dataset, "test", "sample")
-        chosen = np.searchsorted(own, places)
     else:
         places = np.sort(everyones._replace(n=min(n, everyones.n)).places())
         split, chosen = load(dataset, "test", root), places

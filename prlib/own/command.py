@@ -14,7 +14,7 @@ from prlib.estimate import duration
 from prlib.experiment import Attack, to_json
 from prlib.files import atomically
 from prlib.own.book import Beside, beside, images_of, records_of, strongest_cells
-from prlib.own.file import Own, known, network_of, published, read
+from prlib.own.file import Own, blamed, known, network_of, published, read
 from prlib.own.measure import Row, estimate, measure, suite
 from prlib.own.options import check
 from prlib.pages.names import PHASE_TITLES, attack_title
@@ -40,13 +40,15 @@ def attack(options: argparse.Namespace) -> int:
         return everything.take(min(options.n_train, len(everything)), 0)
 
     print(f"{own.path.name} on {DATASETS[dataset].title}: {knowledge.described}", flush=True)
-    network, what = network_of(own, dataset, training, options.epochs, out.parent / "weights", options.progress)
-    seconds = estimate(network, knowledge, split, attacks)
+    with blamed(own):
+        network, what = network_of(own, dataset, training, options.epochs, out.parent / "weights", options.progress)
+        seconds = estimate(network, knowledge, split, attacks)
     many = f"{len(split)} test images, {len(attacks)} attacks, ε = {_epsilon(attacks):g}"
     print(f"the network: {what}\n{many}: about {duration(seconds)} on one core", flush=True)
     lent = published(dataset).get("none")
     surrogate = load_model(lent) if lent else None
-    rows = measure(network, knowledge, split, attacks, surrogate, options.seed, options.progress)
+    with blamed(own):
+        rows = measure(network, knowledge, split, attacks, surrogate, options.seed, options.progress)
     compared = beside(cells, places, rows[-1].right)
     _write(out, own, split, places, knowledge, what, attacks, rows, compared, time.monotonic() - started)
     print(table(rows, compared, len(attacks)))

@@ -1,7 +1,8 @@
 """The file with a defence of one's own, and the network behind it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +57,7 @@ def read(path: Path) -> Own:
         torch.manual_seed(0)  # a network that is made there is always the same
         try:
             exec(compile(content, str(path), "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"{path} must run as Python: {_sentence(error)}") from error
         defence, network = getattr(module, "defence", None), getattr(module, "network", "none")
         if not callable(defence):
@@ -83,7 +84,7 @@ def known(own: Own, split: Split) -> Known:
             return Known.of(own.defence, images)
         except ValueError as error:
             raise ValueError(f"{own.path}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = f"{own.path}: the defence failed on float images {tuple(images.shape)}"
             raise ValueError(f"{where}: {_sentence(error)}") from error
 
@@ -125,10 +126,21 @@ def network_of(
     return load_model(path), what
 
 
+@contextmanager
+def blamed(own: Own) -> Iterator[None]:
+    """Inside, the file's network and defence compute: what they raise becomes a ValueError of one sentence."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{own.path}: its network or its defence failed: {_sentence(error)}") from error
+
+
 def _tried(function: Callable[[], Any], what: str) -> Any:
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{what} must return a network; {_sentence(error)}") from error
 
 

@@ -157,7 +157,7 @@ def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
 
 
 def then_and_now(layout: Layout, cells: pd.DataFrame) -> Figure:
-    """Accuracy clean, under the paper's attacks and under those that know the defence: a row a network.
+    """Accuracy clean, under the paper's attacks and under adaptive ones: a row a network.
 
     Args:
         cells: rows of ``prlib.findings.checks.worst_cases``.
