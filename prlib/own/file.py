@@ -144,7 +144,7 @@ def _tried(function: Callable[[], Any], what: str) -> Any:
         raise ValueError(f"{what} must return a network; {_sentence(error)}") from error
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
