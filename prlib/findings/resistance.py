@@ -1,5 +1,6 @@
 """Whether networks resist an attacker who knows their defence: one of three words for each."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -42,21 +43,23 @@ def resistance(cells: pd.DataFrame) -> list[Resistance]:
 
 
 def _of(cells: pd.DataFrame, dataset: str, defence: str) -> Resistance | None:
-    adaptive = cells[(cells.attack == "strongest") & (cells.case == "adaptive")]
-    if (adaptive.drawn > 0).any():
-        adaptive = adaptive[adaptive.drawn > 0]
     strongest = {"attack": "strongest", "case": "adaptive"}
     where = {
         "clean": {"defence": defence, "phase": "both", "attack": ""},
         "known": {"defence": defence, "phase": "both", **strongest},
         "undefended": {"defence": "none", **strongest},
     }
-    found = selected(pd.concat([cells[cells.attack == ""], adaptive]), where)
-    known = {name: one for name, one in found.items() if one}
-    if len(known) < len(where):
-        return None
+    clean, adaptive = cells[cells.attack == ""], cells[cells.attack == "strongest"]
+    for at_random in (True, False):
+        found = selected(pd.concat([clean, adaptive[(adaptive.drawn > 0) == at_random]]), where)
+        known = {name: one for name, one in found.items() if one}
+        if len(known) == len(where):
+            return Resistance(dataset, defence, _word(found), **known)
+    return None
+
+
+def _word(found: Mapping[str, Selected | None]) -> str:
     tolerance = TOLERANCE["attacked"]
-    word = "partly" if holds(above("known", "undefended", by=tolerance), found) else "no"
-    if word == "partly" and holds(same("known", "clean", tolerance), found):
-        word = "yes"
-    return Resistance(dataset, defence, word, **known)
+    if not holds(above("known", "undefended", by=tolerance), found):
+        return "no"
+    return "yes" if holds(same("known", "clean", tolerance), found) else "partly"
