@@ -287,8 +287,16 @@ def judged(claim, found):
     return comparisons, agree
 
 
+def of_seeds(row, seeds):
+    """The row with the trainings of these seeds alone."""
+    return row | {name: {seed: row[name][seed] for seed in seeds} for name in ("bits", "before")}
+
+
 def told(where, found):
-    """Of each name (row, kept, places, share): the last epoch's on most images, those of a dataset on the same ones."""
+    """Of each name (row, kept, places, share): the last epoch's on most images.
+
+    Those of a dataset are on the same images and of the same seeds.
+    """
     options, groups = {}, defaultdict(list)
     for name, columns in where.items():
         kept = bool(columns.get("kept"))
@@ -300,6 +308,9 @@ def told(where, found):
             groups[options[name][0][0]["dataset"].removesuffix("-gray")].append(name)
     numbers = {}
     for names in groups.values():
+        seeds = set.intersection(*(set(right(*options[n][0])) for n in names))
+        for n in names:
+            options[n] = [(of_seeds(row, seeds), kept) for row, kept in options[n] if seeds <= set(right(row, kept))]
         common = set.intersection(*(set(found) for n in names for found in right(*options[n][0]).values()))
         for name in names:
             exact = [one for one in options[name] if all(set(found) == common for found in right(*one).values())]

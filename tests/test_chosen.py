@@ -64,6 +64,14 @@ def test_a_record_says_which_images_it_was_judged_on(tmp_path):
     assert "clean-train" in own.experiment.name
 
 
+def test_more_training_images_are_judged_than_there_are_test_images(tmp_path):
+    experiment = tiny(n_test=130)
+    training = dataclasses.replace(experiment.training, n_train=600)
+    experiment = dataclasses.replace(experiment, training=training, n_test=600, split="train")
+    assert len(load("mnist", "test", "sample")) < 600
+    assert run(experiment, Context(Store(tmp_path), progress="none")).cells[0].total == 600
+
+
 @pytest.mark.parametrize("more", [{"n_test": 20, "split": "train"}, {"n_test": 130, "split": "train", "drawn": 1}])
 def test_training_images_are_judged_all_or_not(more):
     with pytest.raises(ValueError, match="130 training images are judged all or not"):

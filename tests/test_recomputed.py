@@ -104,6 +104,39 @@ def test_verdicts(found, profile, name, prefix):
             assert not row.get("numbers reproduced?"), claim["id"]
 
 
+def test_the_answer_for_each_dataset(found):
+    """Whether both phases resist adaptive attacks: above the undefended network's accuracy, and within 5% of clean."""
+    rows = found.rows["published"]
+    (said,) = (text for cell in chapter("robust").cells if "pages.resists(" in cell.source for text in told_by(cell))
+    lines = {title: line for line in said.split("\n") for title in TITLES.values() if line.startswith(f"- **{title}:")}
+    shown = set()
+    for dataset, title in TITLES.items():
+        strongest = [r for r in rows if r["dataset"] == dataset and r["attack"] == "strongest" and r["epsilon"] == 0]
+        for defence in ("pr", "pr-multi"):
+            known = {"dataset": dataset, "attack": "strongest", "case": "adaptive"}
+            where = {
+                "clean": {"dataset": dataset, "defence": defence, "phase": "both", "attack": ""},
+                "known": known | {"defence": defence, "phase": "both"},
+                "bare": known | {"defence": "none"},
+            }
+            clean = [row for row in rows if not row["attack"]]
+            sets = ([row for row in strongest if bool(row["drawn"]) == at_random] for at_random in (True, False))
+            complete = [found for some in sets if len(found := recompute.told(where, [*some, *clean])) == 3]
+            if not complete:
+                continue
+            numbers = complete[0]
+            resists = recompute.guard_holds((((1, "known"), (-1, "bare")), "above", 0.05), numbers)
+            same = recompute.guard_holds((((1, "known"), (-1, "clean")), "same", 0.05), numbers)
+            answer = ("it resists" if same else "it partly resists") if resists else "it does not resist"
+            assert answer in lines[title]
+            for name in ("clean", "known", "bare") if defence == "pr" else ("known",):
+                _, _, common, share = numbers[name]
+                low, high = recompute.wilson(share, len(common))
+                assert f"{recompute.percent(share)} [{low:.0%}, {high:.0%}]" in lines[title], (title, defence, name)
+            shown.add(title)
+    assert shown == set(lines) and shown
+
+
 @pytest.mark.parametrize("profile", ["published", "tenth"])
 def test_every_comparison(found, profile):
     shown = table("verdict", f"comparisons-all-{profile}")
@@ -164,7 +197,7 @@ def test_the_summary(found):
     assert numbers in text and f"measures {len(agree)} of these as the paper did, and {sum(agree)} agree" in text
 
 
-CHAPTERS = ["index", "question1", "question2", "question3", "question4", "robust", "attacks", "deviations"]
+CHAPTERS = ["index", "question1", "question2", "question3", "question4", "robust", "rivals", "attacks", "deviations"]
 
 
 def calls_of_tell(name, monkeypatch):
@@ -224,9 +257,9 @@ def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
     assert all(said)
 
 
-def test_counts_in_the_chapter_on_attacks(found):
+def test_counts_in_the_chapters_on_attacks_and_cases(found):
     """Differences between the labels given, variants beyond chance, and which case is farther."""
-    said = "\n".join(text for cell in chapter("attacks").cells for text in told_by(cell))
+    said = "\n".join(text for name in ("attacks", "cases") for cell in chapter(name).cells for text in told_by(cell))
     cells = {}
     for row in sorted(found.rows["published"], key=lambda row: row["n"]):
         if row["defence"] == "pr" and row["attack"] and row["phase"] == "" and row["epsilon"] == 0:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from prlib import pages, paper
 from prlib.attacks import Adversary, auto, bim, fgsm, mim, square
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Cost, Kind
@@ -18,11 +20,13 @@ from prlib.defences import BUILDERS
 from prlib.estimate import work
 from prlib.experiment import Attack, Defence, Experiment, Training
 from prlib.findings.cells import measured
+from prlib.findings.claims import judge_claims
 from prlib.pages.names import attack_title
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.profiles.named import NAMED, Named
 from prlib.profiles.protocol import read_yaml
 from prlib.profiles.suites import Choice, Entry, read_profile, read_suites
+from prlib.record import read_record
 from prlib.redraw import PixelRedraw
 from prlib.run import Context, run
 from prlib.snapshot import load_model
@@ -199,6 +203,32 @@ def test_a_new_dataset_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 # Bad input.
+
+
+@pytest.mark.parametrize(("relation", "word"), [("same", "yes"), ("clearly above", "no")])
+def test_a_new_claim_is_one_entry(monkeypatch: pytest.MonkeyPatch, relation: str, word: str) -> None:
+    """Its verdict is computed and is in the tables: on MNIST redrawing in both phases costs less than the tolerance."""
+    toy = yaml.safe_load(f"""
+        id: toy-both
+        place: Section 4.1
+        claim: A toy says so.
+        cells: {{table: 2, dataset: mnist, phase: [none, both]}}
+        left: {{phase: both}}
+        relation: {relation}
+        right: {{phase: none}}
+        speaks: for
+        fixed: {{commit: d06145d, when: "2026-11-22 15:26", first_record: "2026-11-22 19:01"}}
+    """)
+    all_claims = paper.checked_claims([*paper.claims(), toy])
+    monkeypatch.setattr(paper, "claims", lambda: all_claims)
+    folder = Path(__file__).parents[1] / "results" / "published" / "records"
+    records = [read_record(path) for path in folder.glob("mnist-full60000-*-s0-e50-clean-*.json")]
+    records = [record for record in records if record.experiment.split == "test"]
+    accuracy = measured(records).query("dataset == 'mnist' and epochs == 50").set_index(["defence", "phase"]).ours
+    assert abs(accuracy["pr", "both"].value - accuracy["none", "none"].value) < 0.005
+    (verdict,) = judge_claims(measured(records), "toy")
+    assert (verdict.supported, verdict.claim) == (word, toy)
+    assert "A toy says so." in pages.verdicts(records, "toy")._repr_markdown_()
 
 
 def test_what_every_option_may_be_is_said() -> None:

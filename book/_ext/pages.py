@@ -1,7 +1,9 @@
-"""What Sphinx and the theme leave open in a page: tables as CSV, the size of figures, weight."""
+"""What Sphinx and the theme leave open in a page: tables as CSV, figures for phones and their size, weight."""
 
 import csv
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from docutils import nodes
@@ -12,7 +14,12 @@ from sphinx.util.osutil import relative_uri
 
 FOLDER = "_tables"
 PIXELS_A_POINT = 4 / 3
-SVG_IMAGE = "{http://www.w3.org/2000/svg}image"
+SVG = "{http://www.w3.org/2000/svg}"
+NARROW = "screen and (max-width: 600px)"
+
+
+class picture(nodes.General, nodes.Element):  # noqa: N801  # as docutils names its nodes
+    """Two images, the first for narrow screens and the second for all others and for paper."""
 
 
 def drop_injected(app: Sphinx, doctree: nodes.document) -> None:
@@ -40,6 +47,39 @@ def write_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
         caption += [nodes.Text(" "), download_reference("", "CSV", refuri=address, classes=["csv"])]
 
 
+def part_drawings(app: Sphinx, doctree: nodes.document) -> None:
+    """Make two files of a figure that holds a narrow drawing, too (``prlib.pages.figures.drawing.Drawn``)."""
+    for image in list(doctree.findall(nodes.image)):
+        path = Path(app.env.relfn2path(image["uri"])[1])
+        if path.suffix != ".svg" or not path.is_file():
+            continue
+        wide = ElementTree.parse(path).getroot()
+        if (narrow := wide.find(f"{SVG}svg[@class='narrow']")) is None:
+            continue
+        wide.remove(narrow)
+        del narrow.attrib["display"]
+        pair = picture()
+        for suffix, drawing in ((".narrow.svg", narrow), (".wide.svg", wide)):
+            ElementTree.ElementTree(drawing).write(path.with_suffix(suffix))
+            pair += image.deepcopy()
+            pair[-1]["uri"] = image["uri"].removesuffix(".svg") + suffix
+        image.replace_self(pair)
+
+
+def open_picture(translator: Any, node: picture) -> None:
+    """Let the browser choose: it loads one of the two."""
+    narrow, _ = node.children
+    folder, name = translator.builder.imgpath, translator.builder.images[narrow["uri"]]
+    translator.body.append("<picture>")
+    translator.body.append(translator.emptytag(narrow, "source", "", media=NARROW, srcset=f"{folder}/{quote(name)}"))
+    node.remove(narrow)
+
+
+def close_picture(translator: Any, node: picture) -> None:
+    """End it."""
+    translator.body.append("</picture>\n")
+
+
 def size_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Tell images their size, so that text does not move when they arrive; charts get a class for dark mode."""
     for image in doctree.findall(nodes.image):
@@ -50,7 +90,7 @@ def size_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
             root = ElementTree.parse(path).getroot()
             sizes = [root.attrib[name].removesuffix("pt") for name in ("width", "height")]  # as matplotlib writes them
             image["pixels"] = [round(float(size) * PIXELS_A_POINT) for size in sizes]
-            if root.find(f".//{SVG_IMAGE}") is None:
+            if root.find(f".//{SVG}image") is None:
                 image["classes"].append("chart")
         else:
             with Image.open(path) as opened:
@@ -66,7 +106,11 @@ def drop_icons(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Handle each page when its references are known, and the site when it is written."""
+    ElementTree.register_namespace("", SVG.strip("{}"))  # else its name would stand in front of every tag
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    app.add_node(picture, html=(open_picture, close_picture))
     app.connect("doctree-read", drop_injected)
+    app.connect("doctree-read", part_drawings, priority=400)  # before Sphinx collects the images
     app.connect("doctree-resolved", write_tables)
     app.connect("doctree-resolved", size_figures)
     app.connect("build-finished", drop_icons)

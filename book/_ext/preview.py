@@ -7,8 +7,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from prlib.pages.reproduction import measured_numbers
-from prlib.pages.figures import all_numbers
-from prlib.pages.figures.drawing import style
+from prlib.pages.figures.drawing import WIDE, style
+from prlib.pages.figures.numbers import all_numbers
 
 IMAGE = "preview.png"
 LONGEST = 200
@@ -28,7 +28,8 @@ def draw(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.name != "html":
         return
     style()
-    figure = all_numbers(*measured_numbers(), figsize=(12, 6.3))
+    figure = all_numbers(WIDE, *measured_numbers())
+    figure.set_size_inches(12, 6.3)
     figure.savefig(Path(app.outdir) / IMAGE, dpi=100, facecolor="white", metadata={"Software": None})
 
 

@@ -18,8 +18,6 @@ class Translator(HTML5Translator):
             attributes |= dict(zip(("width", "height"), node["pixels"], strict=True))
         elif isinstance(node, nodes.math_block) and tagname == "div":
             attributes["tabindex"] = "0"  # what scrolls must be reachable by keyboard
-        elif isinstance(node, nodes.figure) and any("chart" in image["classes"] for image in node.findall(nodes.image)):
-            attributes["tabindex"] = "0"  # on a phone a chart keeps its size and scrolls
         elif isinstance(node, addnodes.desc_parameterlist) and tagname == "dl":
             attributes |= {"role": "presentation", "class": "sig-lines"}  # definitions without terms
         return str(super().starttag(node, tagname, *args, **attributes))

@@ -1,6 +1,6 @@
 """What is suspicious about the numbers, and what must hold of any evaluation under attack."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
@@ -47,7 +47,8 @@ def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
 
     Columns: dataset, defence, phase, epochs, n_test, clean, paper (the worst of FGSM, BIM and MIM in the paper's case),
     kept (right before and after the one that leaves least so) and adaptive (the strongest attack per image), each an
-    Estimate or None, and their trainings clean_trainings, …. All of a row are on the images of ``adaptive``.
+    Estimate or None, and their trainings clean_trainings, …. All of a row are on the images of
+    ``adaptive``, and of its seeds.
     """
     strongest = best(select(cells, {"attack": "strongest"}), ["dataset", "defence", "phase", "epochs"])
     rows = []
@@ -56,9 +57,10 @@ def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
         same = {"dataset": cell.dataset, "defence": cell.defence, "epochs": cell.epochs}
         case = {"attack": ["fgsm", "bim", "mim"], "case": PAPERS_CASE.get(cell.phase)}
         places = common([one.after.images for one in cell.trainings])
-        clean = list(_on(select(cells, {**same, "attack": "", "phase": cell.phase}), places))
-        paper = list(_on(select(cells, {**same, **case}), places))
-        kept = list(_on(select(cells, {**same, **case}), places, kept=True))
+        seeds = {one.seed for one in cell.trainings}
+        clean = list(_on(select(cells, {**same, "attack": "", "phase": cell.phase}), seeds, places))
+        paper = list(_on(select(cells, {**same, **case}), seeds, places))
+        kept = list(_on(select(cells, {**same, **case}), seeds, places, kept=True))
         found = {"clean": clean, "paper": sorted(paper), "kept": sorted(kept)}
         for name, estimates in found.items():
             row[name], row[f"{name}_trainings"] = estimates[0] if estimates else (None, ())
@@ -73,12 +75,16 @@ def worst_cases(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _on(
-    cells: pd.DataFrame, places: np.ndarray, kept: bool = False
+    cells: pd.DataFrame, seeds: Collection[int], places: np.ndarray, kept: bool = False
 ) -> Iterable[tuple[Estimate, tuple[OneTraining, ...]]]:
-    """The accuracy on images at these places of each cell that was measured on all of them, fewest others first."""
+    """The accuracy on images at these places of each cell that was measured on all of them, fewest others first.
+
+    Of a cell's trainings those with these seeds count.
+    """
     for cell in cells.sort_values("n_test", kind="stable").itertuples():
-        if (estimate := on_places(cell.trainings, places, kept)) is not None:
-            yield estimate, cell.trainings
+        trainings = tuple(one for one in cell.trainings if one.seed in seeds)
+        if trainings and (estimate := on_places(trainings, places, kept)) is not None:
+            yield estimate, trainings
 
 
 class Kept(NamedTuple):

@@ -1,11 +1,14 @@
 """Accuracies that stand side by side in a sentence, and what may be concluded from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from prlib.chosen import Chosen
+from prlib.findings.cells import select
 from prlib.findings.claims import relate
 from prlib.findings.pairs import Term, accuracy_on, common, differences
 from prlib.statistics import ALPHA, Estimate, p_value
@@ -25,10 +28,20 @@ class Selected:
         return accuracy_on(self.row.trainings, self.places, self.kept)
 
     @property
+    def all_images(self) -> list[Chosen]:
+        """The images that each training's network was judged on; with ``kept`` those before the attack, too."""
+        bits = [b for one in self.row.trainings for b in (one.after, one.before if self.kept else None) if b]
+        return [one.images for one in bits]
+
+    @property
     def all_places(self) -> np.ndarray:
         """The places of all images that it was measured on."""
-        bits = [b for one in self.row.trainings for b in (one.after, one.before if self.kept else one.after) if b]
-        return common([one.images for one in bits])
+        return common(self.all_images)
+
+    def of_seeds(self, seeds: Collection[int]) -> "Selected | None":
+        """The same of the trainings with these seeds alone; None unless it has all of them."""
+        trainings = tuple(one for one in self.row.trainings if one.seed in seeds)
+        return replace(self, row=self.row._replace(trainings=trainings)) if 0 < len(trainings) == len(seeds) else None
 
 
 @dataclass(frozen=True)
@@ -91,10 +104,22 @@ def holds(guard: Guard, found: Mapping[str, Selected | None]) -> bool:
     return outcome == "holds" and p <= ALPHA
 
 
-def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str, Selected | None]:
-    """Of each name's candidates, the first preferred, one, on the images that all names of a dataset have in common.
+def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
+    """What each name selects, those of one dataset on the same images and trainings; None where there is nothing."""
+    candidates = {}
+    for name, columns in where.items():
+        kept = bool(columns.get("kept"))
+        found = select(cells, {column: value for column, value in columns.items() if column != "kept"})
+        found = found[found.epochs == found.epochs.max()].sort_values(["n_test", "of"], ascending=False, kind="stable")
+        candidates[name] = [Selected(row, kept) for row in found.itertuples()]
+    return on_the_same_images(candidates)
 
-    One that was measured on these images and no others goes before one that is restricted to them.
+
+def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str, Selected | None]:
+    """Of each name's candidates, the first preferred, one, on what all names of a dataset have in common.
+
+    That is their images and their trainings, by seed. One that was measured on these images and no others goes before
+    one that is restricted to them.
     """
     found: dict[str, Selected | None] = dict.fromkeys(candidates)
     groups: dict[str, list[str]] = {}
@@ -102,17 +127,14 @@ def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str
         if rows:
             groups.setdefault(rows[0].row.dataset.removesuffix("-gray"), []).append(name)
     for names in groups.values():
-        images = {
-            bits.images
-            for name in names
-            for one in candidates[name][0].row.trainings
-            for bits in (one.after, one.before if candidates[name][0].kept else None)
-            if bits
-        }
-        places = common(list(images))
+        seeds = set.intersection(*({one.seed for one in candidates[name][0].row.trainings} for name in names))
+        alike = {name: [like for one in candidates[name] if (like := one.of_seeds(seeds))] for name in names}
+        if not all(alike.values()):
+            continue
+        places = common([images for name in names for images in alike[name][0].all_images])
         for name in names:
-            exact = [one for one in candidates[name] if np.array_equal(one.all_places, places)]
-            chosen = (exact or candidates[name])[0]
+            exact = [one for one in alike[name] if np.array_equal(one.all_places, places)]
+            chosen = (exact or alike[name])[0]
             if len(places) and np.isin(places, chosen.all_places).all():
                 found[name] = replace(chosen, places=places)
     return found

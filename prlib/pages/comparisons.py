@@ -9,13 +9,14 @@ import pandas as pd
 
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
+from prlib.findings.conclusions import selected
 from prlib.findings.here import beside
 from prlib.findings.pairs import OneTraining, accuracy_on
 from prlib.pages.commands import run_command
 from prlib.pages.content import Number, number
 from prlib.pages.here import HERE, MARKED, Here, described
 from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title, defence_title
-from prlib.pages.prose import number_of, selected
+from prlib.pages.prose import number_of
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, Table, Tabs, accuracy, badged, formatted, frame, with_minus
 from prlib.profiles import Parameters

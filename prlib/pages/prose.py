@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
 
-import pandas as pd
 from IPython.display import Markdown
 
-from prlib.findings.cells import measured, select
-from prlib.findings.conclusions import Guard, Selected, holds, on_the_same_images
+from prlib.findings.cells import measured
+from prlib.findings.conclusions import Guard, Selected, holds, selected
 from prlib.pages.content import Number, markdown
 from prlib.record import Record
 
@@ -19,7 +18,8 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
     A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
     images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
-    images, ``{name_images}`` says how many; ``{name_whole}`` is in whole percent. Numbers are linked to their records.
+    images and of the same trainings; ``{name_images}`` says how many images, ``{name_whole}`` is in whole percent.
+    Numbers are linked to their records.
     A sentence with a number that was not measured is left out, and so are sentences without numbers behind it: what
     they conclude has nothing to rest on.
 
@@ -40,17 +40,6 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
         if rests:
             kept.append(sentence.format(**told))
     return Markdown(" ".join(kept))
-
-
-def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
-    """What each name selects, those of one dataset on the same images; None where there is nothing."""
-    candidates = {}
-    for name, columns in where.items():
-        kept = bool(columns.get("kept"))
-        found = select(cells, {column: value for column, value in columns.items() if column != "kept"})
-        found = found[found.epochs == found.epochs.max()].sort_values(["n_test", "of"], ascending=False, kind="stable")
-        candidates[name] = [Selected(row, kept) for row in found.itertuples()]
-    return on_the_same_images(candidates)
 
 
 def number_of(one: Selected) -> Number:

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-import matplotlib_inline.backend_inline as inline
 import pandas as pd
 from IPython.display import display
 
@@ -43,7 +42,6 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()
-    inline.set_matplotlib_formats("svg", metadata={"Date": None})
     return parameters
 
 

@@ -1,24 +1,73 @@
 """Adaptive attacks: do they converge, do the checks hold, what can be guaranteed, how do rivals fare?"""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import pandas as pd
 import torch
+from IPython.display import Markdown
 
 from prlib.attacks import Staircase, guaranteed
 from prlib.data import DATASETS, Split, to_float
 from prlib.experiment import labelled
 from prlib.findings.cells import measured
 from prlib.findings.checks import MORE, Kept, sanity, worst_cases
+from prlib.findings.conclusions import Selected
 from prlib.findings.pairs import minus
+from prlib.findings.resistance import resistance
 from prlib.pages.comparisons import KEPT
-from prlib.pages.content import Content, Number, number
+from prlib.pages.content import Content, Number, markdown, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
+from prlib.pages.prose import number_of
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import default_defence
 from prlib.record import Record
 from prlib.redraw import PixelRedraw
 from prlib.statistics import p_value, paired
+
+ANSWERS = {
+    "yes": "it resists an attacker who knows it",
+    "partly": "it partly resists an attacker who knows it",
+    "no": "it does not resist an attacker who knows it",
+}
+"""What each word of ``prlib.findings.resistance`` says of a defence."""
+
+
+def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequence[float]) -> Markdown:
+    """For each dataset whether redrawing in both phases resists adaptive attacks, in percent, and why.
+
+    The reason is how many values of these images one PR model exposes at each dataset's ε.
+    """
+    exposed = {split.name: _exposed(split, own) for split, own in zip(splits, epsilons, strict=True)}
+    lines = []
+    for dataset, found in groupby(resistance(measured(records)), key=lambda one: one.dataset):
+        networks = list(found)
+        first, words = networks[0], list(dict.fromkeys(one.word for one in networks))
+        answers = [
+            f"{'with one model' if one.defence == 'pr' else 'with twenty'} {ANSWERS[one.word]}" for one in networks
+        ]
+        known = [f"{_percent(one.known)}{'' if one.defence == 'pr' else ' with twenty models'}" for one in networks]
+        lines.append(
+            f"- **{DATASETS[dataset].title}: {ANSWERS[first.word] if len(words) == 1 else '; '.join(answers)}.** "
+            f"Accuracy falls from {_percent(first.clean)} on clean images to {' and '.join(known)}; without a defence "
+            f"it falls to {_percent(first.undefended)}. Within ε an attacker can bring {exposed[dataset]} across a "
+            "threshold."
+        )
+    return Markdown("\n".join(lines))
+
+
+def _percent(one: Selected) -> str:
+    """An accuracy in percent with its interval, linked to its record."""
+    told = number_of(one)
+    return f"{markdown(told.percent())} [{told.estimate.low:.0%}, {told.estimate.high:.0%}]"
+
+
+def _exposed(split: Split, epsilon: float) -> str:
+    """How many of an image's values one PR model exposes, in words."""
+    redraw = default_defence("pr", split.name).build()
+    assert isinstance(redraw, PixelRedraw)
+    exposed = Staircase.of(redraw).exposure(to_float(split.images), epsilon).flatten(1) > 0
+    return f"{exposed.sum(1).float().mean():.0f} of an image's {exposed.shape[1]:,} values"
 
 
 def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:

@@ -1,21 +1,7 @@
-"""Figures, drawn from records and from the models themselves; every one reads in grayscale."""
+"""Figures, drawn from records and from the models themselves; every one reads in grayscale, and on a phone."""
 
-from prlib.pages.figures.drawing import style
-from prlib.pages.figures.method import (
-    architecture,
-    cases,
-    examples,
-    exposure_maps,
-    exposure_over_epsilon,
-    letter_c,
-    noise_beside_redraw,
-    pairs,
-    staircase,
-    staircases,
-)
-from prlib.pages.figures.numbers import all_numbers
-from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon, over_steps, then_and_now, under_attack
-from prlib.pages.figures.seeds import spread
+from prlib.pages.figures import method, numbers, results, seeds
+from prlib.pages.figures.drawing import drawn, style
 
 __all__ = [
     "accuracy_over_epochs",
@@ -37,3 +23,21 @@ __all__ = [
     "then_and_now",
     "under_attack",
 ]
+
+accuracy_over_epochs = drawn(results.accuracy_over_epochs)
+all_numbers = drawn(numbers.all_numbers)
+architecture = drawn(method.architecture)
+cases = drawn(method.cases)
+examples = drawn(method.examples)
+exposure_maps = drawn(method.exposure_maps)
+exposure_over_epsilon = drawn(method.exposure_over_epsilon)
+letter_c = drawn(method.letter_c)
+noise_beside_redraw = drawn(method.noise_beside_redraw)
+over_epsilon = drawn(results.over_epsilon)
+over_steps = drawn(results.over_steps)
+pairs = drawn(method.pairs)
+spread = drawn(seeds.spread)
+staircase = drawn(method.staircase)
+staircases = drawn(method.staircases)
+then_and_now = drawn(results.then_and_now)
+under_attack = drawn(results.under_attack)

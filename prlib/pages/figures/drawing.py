@@ -1,9 +1,17 @@
-"""What figures share: style, and marks that read without colour."""
+"""What figures share: style, two layouts, and marks that read without colour."""
 
-from typing import Any
+import inspect
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,7 +19,7 @@ from torch import Tensor
 MARKERS = {"none": "o", "train": "s", "test": "v", "both": "D"}
 """One marker and one line style for each of Table 2's columns, so that colour is only a second cue."""
 
-DASHES = {"none": "-", "train": "--", "test": ":", "both": "-."}
+DASHES: dict[str, Literal["-", "--", ":", "-."]] = {"none": "-", "train": "--", "test": ":", "both": "-."}
 """The line styles that go with ``MARKERS``."""
 
 Series = tuple[str, str, str]
@@ -23,15 +31,89 @@ DASH_CYCLE = ("-", "--", ":", "-.")
 SHAPES = "osvDPX"
 """Markers that tell series apart without colour."""
 
+ROW = 0.19
+"""The height of a line of small text, in inches."""
+
+Given = ParamSpec("Given")
+"""What a figure is drawn of."""
+
+
+class Layout(NamedTuple):
+    """The page that a figure is drawn for, and what fits into it.
+
+    Args:
+        width: in inches.
+        panels: charts side by side, and columns of a legend.
+        pictures: small images side by side.
+        letters: of a label beside the axes, in a line.
+        scale: of the text.
+    """
+
+    width: float
+    panels: int
+    pictures: int
+    letters: int
+    scale: float
+
+    def fit(self, width: float) -> float:
+        """A figure's width, in inches, made narrower if the page is."""
+        return min(width, self.width)
+
+    def abreast(self, n: int, each: int = 1) -> int:
+        """How many of n things stand side by side, each so many small images wide, in lines of about equal length."""
+        lines = math.ceil(n / max(1, self.pictures // each))
+        return math.ceil(n / lines)
+
+    def wrapped(self, label: str) -> str:
+        """A label beside the axes, broken into lines."""
+        return textwrap.fill(label, self.letters)
+
+
+WIDE = Layout(width=7.2, panels=2, pictures=12, letters=60, scale=0.95)
+"""A page as a desk or paper has it."""
+
+NARROW = Layout(width=3.55, panels=1, pictures=6, letters=18, scale=0.8)
+"""A phone: at a width of 390 pixels a page shows this at its natural size."""
+
+
+@dataclass(frozen=True, repr=False)
+class Drawn:
+    """A figure as SVG, drawn for ``WIDE`` and for ``NARROW`` pages."""
+
+    wide: str
+    narrow: str
+
+    def __repr__(self) -> str:
+        return "a figure, drawn for wide and for narrow pages"
+
+    def _repr_svg_(self) -> str:
+        """The wide drawing, which holds the narrow one unseen: the site makes two files of them."""
+        hidden = self.narrow[self.narrow.index("<svg") :].replace("<svg", '<svg class="narrow" display="none"', 1)
+        return self.wide.removesuffix("</svg>\n") + hidden + "</svg>\n"
+
+
+def drawn(draw: Callable[Concatenate[Layout, Given], Figure]) -> Callable[Given, Drawn]:
+    """A function of what it draws alone, made from one that is also given the layout."""
+
+    @wraps(draw)
+    def both(*given: Given.args, **named: Given.kwargs) -> Drawn:
+        wide, narrow = (_svg(layout, lambda layout: draw(layout, *given, **named)) for layout in (WIDE, NARROW))
+        return Drawn(wide, narrow)
+
+    signature = inspect.signature(draw)  # what help and the reference show
+    _, *parameters = signature.parameters.values()
+    both.__signature__ = signature.replace(parameters=parameters, return_annotation=Drawn)  # type: ignore[attr-defined]
+    both.__annotations__ = draw.__annotations__ | {"return": Drawn}
+    return both
+
 
 def style() -> None:
     """Set the common style: colour-blind safe, and the same bytes for the same figure."""
-    sns.set_theme(style="ticks", palette="colorblind", font_scale=0.95)
+    sns.set_theme(style="ticks", palette="colorblind", font_scale=WIDE.scale)
     mpl.rcParams |= {
         "svg.hashsalt": "prlib",
         "figure.facecolor": "none",  # the page's own background, light or dark
         "axes.facecolor": "none",
-        "figure.constrained_layout.use": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "legend.frameon": False,
@@ -41,11 +123,53 @@ def style() -> None:
 def subplots(rows: int = 1, columns: int = 1, figsize: tuple[float, float] = (6, 4), **options: Any) -> Any:
     """A figure and its axes."""
     # Without pyplot, which would show a figure a second time at the end of its cell.
-    figure = Figure(figsize=figsize)
+    figure = Figure(figsize=figsize, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
+def mosaic(
+    rows: int, columns: int, width: float, aspect: float = 1, gap: float = 0.06, titled: int = 0, left: float = 0
+) -> Any:
+    """A figure of so many inches and its axes, rows × columns, for images that nearly touch.
+
+    Args:
+        aspect: width by height of what stands in each of the axes.
+        gap: inches from one to the next.
+        titled: rows with titles above.
+        left: inches for titles of the rows.
+    """
+    height = rows * ((width - left) / columns - gap) / aspect + (rows + titled) * 0.06 + titled * ROW
+    figure, axes = subplots(rows, columns, figsize=(width, height), squeeze=False)
+    figure.get_layout_engine().set(w_pad=gap / 2, h_pad=0.03, wspace=0, hspace=0)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return figure, axes
+
+
 def picture(ax: Axes, image: Tensor) -> None:
-    """Show an image C×H×W without axes."""
-    ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    """Show an image C×H×W without axes, its pixels as squares."""
+    ax.imshow(
+        image.permute(1, 2, 0).squeeze(-1).numpy(),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="none",
+    )
     ax.set_axis_off()
+
+
+def legend(
+    figure: Figure,
+    layout: Layout,
+    handles: Iterable[Artist],
+    place: Literal["outside lower center", "outside upper center"] = "outside lower center",
+) -> None:
+    """Name what is drawn, outside of the axes: in one column on a narrow page."""
+    figure.legend(handles=list(handles), loc=place, ncols=layout.panels, fontsize="small")
+
+
+def _svg(layout: Layout, draw: Callable[[Layout], Figure]) -> str:
+    file = io.StringIO()
+    with sns.plotting_context("notebook", font_scale=layout.scale):
+        draw(layout).savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

@@ -7,19 +7,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from prlib.findings.cells import ENOUGH, TOLERANCE, expected
-from prlib.pages.figures.drawing import SHAPES, subplots
+from prlib.pages.figures.drawing import ROW, SHAPES, Layout, legend, subplots
 
 TABLES = {2: "clean, redrawn", 5: "clean, noise", 6: "attacked, one model", 7: "attacked, twenty models"}
 """The paper's tables without those that repeat others, and what is in them."""
 
 
-def all_numbers(full: pd.DataFrame, tenth: pd.DataFrame, figsize: tuple[float, float] = (5.6, 5.2)) -> Figure:
+def all_numbers(layout: Layout, full: pd.DataFrame, tenth: pd.DataFrame) -> Figure:
     """The paper's accuracies on x, ours on y: filled after training on all images, hollow on a tenth of them.
 
     Args:
         full, tenth: rows of ``prlib.findings.cells.each_once``.
     """
-    figure, ax = subplots(figsize=figsize)
+    width = layout.fit(5.6)
+    figure, ax = subplots(figsize=(width, width + ROW * len(TABLES) / layout.panels))
     reach = TOLERANCE["attacked"]
     ax.fill_between([0, 1], [-reach, 1 - reach], [reach, 1 + reach], color="0.5", alpha=0.2, linewidth=0)
     ax.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
@@ -38,5 +39,5 @@ def all_numbers(full: pd.DataFrame, tenth: pd.DataFrame, figsize: tuple[float, f
     ]
     handles.append(Line2D([], [], marker="o", color="black", mfc="none", linestyle="", label="a tenth of the images"))
     handles.append(Patch(color="0.5", alpha=0.2, label=f"within {reach:g} of the paper's"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    legend(figure, layout, handles)
     return figure

@@ -12,12 +12,29 @@ from matplotlib.ticker import NullLocator
 
 from prlib import paper
 from prlib.data import DATASETS
-from prlib.pages.figures.drawing import DASH_CYCLE, DASHES, MARKERS, SHAPES, Series, subplots
+from prlib.findings.pairs import minus
+from prlib.pages.figures.drawing import (
+    DASH_CYCLE,
+    DASHES,
+    MARKERS,
+    ROW,
+    SHAPES,
+    Layout,
+    Series,
+    legend,
+    subplots,
+)
 from prlib.pages.names import ATTACKS, LABELS, defence_title
+from prlib.statistics import Estimate, paired
 
 
-def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[str, str] = LABELS) -> Figure:
+def accuracy_over_epochs(
+    layout: Layout, cells: pd.DataFrame, table: int = 2, labels: Mapping[str, str] = LABELS
+) -> Figure:
     """Clean accuracy over epochs by phase: ours (filled, with 95% intervals) and the paper's (hollow).
+
+    Beneath it is what the defence changes where it is used in training, in percentage points: the lines are too close
+    to each other to be told apart above.
 
     Args:
         cells: as ``prlib.findings.cells.measured`` gives them.
@@ -30,48 +47,47 @@ def accuracy_over_epochs(cells: pd.DataFrame, table: int = 2, labels: Mapping[st
     cells = cells[cells.attack == ""]
     if cells.duplicated(["dataset", "phase", "epochs"]).any():
         raise ValueError(f"cells must be of one defence (and none); got {', '.join(dict.fromkeys(cells.defence))}")
-    theirs = paper.tables().query("table == @table")
-    datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs.dataset)]
-    rows = -(-len(datasets) // 2)
-    figure, axes = subplots(rows, 2, figsize=(7.2, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
-    for number, (ax, dataset) in enumerate(zip(axes.flat, datasets, strict=False)):
-        ends = []
+    theirs = paper.tables().query("table in (2, @table) and (table == @table or phase == 'none')")
+    datasets = [name for name in DATASETS if name in set(cells.dataset) | set(theirs[theirs.table == table].dataset)]
+    figure, axes = _panels(layout, datasets, heights=(1.7, 1.1))
+    for dataset, (above, beneath) in zip(datasets, axes, strict=True):
+        ours, printed = (frame[frame.dataset == dataset].sort_values("epochs") for frame in (cells, theirs))
         for i, phase in enumerate(LABELS):
-            ours = cells.query("dataset == @dataset and phase == @phase").sort_values("epochs")
-            _with_intervals(ax, ours, phase, f"C{i}")
-            paper_points = theirs.query("dataset == @dataset and phase == @phase")
-            style = {
+            hollow: dict[str, Any] = {
                 "marker": MARKERS[phase],
                 "mfc": "none",
-                "mec": f"C{i}",
                 "color": f"C{i}",
                 "linewidth": 0.5,
+                "markersize": 5,
             }
-            ax.plot(paper_points.epochs, paper_points.accuracy, alpha=0.9, **style)
-            values = [e.value for e in ours.ours] + [*paper_points.accuracy]
-            ends += [(values[-1], phase, i, labels[phase])] if values else []
-        if number % 2 or number == len(datasets) - 1:
-            _label_ends(ax, ends)
-        ax.set_title(DATASETS[dataset].title, loc="left")
-        ax.set(xscale="log", ylim=(0, 1.02))
-        ax.axhline(0.1, color="gray", linewidth=0.6)
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks([1, 5, 10, 50, 500], ["1", "5", "10", "50", "500"])
-    for ax in axes[-1]:
-        ax.set_xlabel("epochs (log scale)")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
-    if len(datasets) % 2:
-        axes[-1, -1].remove()
-        axes[max(rows - 2, 0), -1].tick_params(labelbottom=True)
-        axes[max(rows - 2, 0), -1].set_xlabel("epochs (log scale)")
-    filled = Line2D([], [], color="black", marker="o", label="filled: ours")
-    hollow = Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's")
-    figure.legend(handles=[filled, hollow], loc="outside lower center", ncols=2)
+            one, of_paper = ours[ours.phase == phase], printed[printed.phase == phase]
+            _with_intervals(above, dict(zip(one.epochs, one.ours, strict=True)), phase)
+            above.plot(of_paper.epochs, of_paper.accuracy, **hollow)
+            if phase in ("train", "both"):
+                _with_intervals(beneath, _gained(ours, phase), phase)
+                gained = (
+                    of_paper.set_index("epochs").accuracy
+                    - printed[printed.phase == "none"].set_index("epochs").accuracy
+                )
+                beneath.plot(100 * gained.dropna(), **hollow)
+        above.set_ylim(0, 1.02)
+        above.axhline(0.1, color="gray", linewidth=0.6)
+        beneath.axhline(0, color="gray", linewidth=0.6)
+        beneath.set(xscale="log")
+        beneath.xaxis.set_minor_locator(NullLocator())
+        beneath.set_xticks([1, 5, 10, 50, 500], ["1", "5", "10", "50", "500"])
+    _label(layout, axes, "epochs (log scale)", ("accuracy", "change\n(points)"))
+    handles = [
+        Line2D([], [], color=f"C{i}", linestyle=DASHES[phase], marker=MARKERS[phase], label=labels[phase])
+        for i, phase in enumerate(LABELS)
+    ]
+    handles.append(Line2D([], [], color="black", marker="o", label="filled: ours"))
+    handles.append(Line2D([], [], color="black", marker="o", mfc="none", linewidth=0.5, label="hollow: the paper's"))
+    legend(figure, layout, handles)
     return figure
 
 
-def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Series]) -> Figure:
+def under_attack(layout: Layout, ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Series]) -> Figure:
     """Accuracy under each attack: ours (filled, with 95% intervals) beside the paper's (hollow), a panel a dataset.
 
     Args:
@@ -80,9 +96,8 @@ def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Seri
         series: what is drawn, each a label with values of the columns defence and case.
     """
     names = [name for name in DATASETS if name in set(ours.dataset) | set(theirs.dataset)]
-    rows = -(-len(names) // 2)
-    figure, axes = subplots(rows, 2, figsize=(6, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
-    for ax, dataset in zip(axes.flat, names, strict=False):
+    figure, axes = _panels(layout, names, heights=(2.1,))
+    for dataset, (ax,) in zip(names, axes, strict=True):
         for i, (_, defence, case) in enumerate(series):
             shift = 0.16 * (i - (len(series) - 1) / 2)
             for attack, row in _last_epoch(ours, dataset, defence, case).items():
@@ -91,25 +106,23 @@ def under_attack(ours: pd.DataFrame, theirs: pd.DataFrame, series: Sequence[Seri
             for attack, row in _last_epoch(theirs, dataset, defence, case).items():
                 x = ATTACKS.index(attack) + shift
                 ax.plot(x, row.accuracy, SHAPES[i], mfc="none", color=f"C{i}", markersize=5)
-        ax.set_title(DATASETS[dataset].title, loc="left")
         ax.set(ylim=(-0.02, 1.02), xticks=range(4), xticklabels=["FGSM", "BIM", "MIM", "CW"])
         ax.axhline(0.1, color="gray", linewidth=0.6)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
+    _label(layout, axes, "", ("accuracy",))
     handles = [Line2D([], [], color=f"C{i}", marker=SHAPES[i], linestyle="", label=s[0]) for i, s in enumerate(series)]
-    hollow = Line2D([], [], color="black", marker="o", mfc="none", linestyle="", label="hollow: the paper's")
-    figure.legend(handles=[*handles, hollow], loc="outside lower center", ncols=2)
+    handles.append(Line2D([], [], color="black", marker="o", mfc="none", linestyle="", label="hollow: the paper's"))
+    legend(figure, layout, handles)
     return figure
 
 
-def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
+def over_steps(layout: Layout, cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
     """Accuracy against the number of training steps of the PR model: clean in both phases, and in cases A and B.
 
     Args:
         cells: as ``prlib.findings.cells.measured`` gives them, of one dataset.
         steps: PR training steps of each defence that is drawn.
     """
-    figure, ax = subplots(figsize=(5.4, 3.6))
+    figure, ax = subplots(figsize=(layout.fit(5.4), 3.9))
     chosen = cells[cells.defence.isin(list(steps)) & (cells.epochs == cells.epochs.max())]
     lines = [("clean, redrawn in both", "", ""), ("FGSM, case A", "fgsm", "A"), ("BIM, case A", "bim", "A")]
     lines += [("FGSM, case B", "fgsm", "B"), ("BIM, case B", "bim", "B")]
@@ -124,14 +137,14 @@ def over_steps(cells: pd.DataFrame, steps: Mapping[str, int]) -> Figure:
     ax.set_xticks(list(steps.values()), [f"{n:,}" for n in steps.values()])
     ax.xaxis.set_minor_locator(NullLocator())
     if ax.lines:
-        figure.legend(loc="outside lower center", ncols=2)
+        legend(figure, layout, ax.get_legend_handles_labels()[0])
     return figure
 
 
-def over_epsilon(cells: pd.DataFrame) -> Figure:
+def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
     """Accuracy under the strongest adaptive attack over ε, a line a dataset; chance in gray."""
     swept = cells[(cells.attack == "strongest") & (cells.epsilon > 0)].sort_values("epsilon")
-    figure, ax = subplots(figsize=(5.6, 3.2))
+    figure, ax = subplots(figsize=(layout.fit(5.6), 3.6))
     ax.axhline(0.1, color="gray", linewidth=0.8)
     for i, (dataset, rows) in enumerate(swept.groupby("dataset", sort=False)):
         values = [e.value for e in rows.ours]
@@ -139,17 +152,20 @@ def over_epsilon(cells: pd.DataFrame) -> Figure:
         style: dict[str, Any] = {"marker": SHAPES[i], "linestyle": DASH_CYCLE[i], "capsize": 2}
         ax.errorbar(rows.epsilon, values, errors, label=DATASETS[dataset].title, **style)
     ax.set(xlabel="ε (of a range from 0 to 1)", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
-    ax.legend()
+    legend(figure, layout, ax.get_legend_handles_labels()[0])
     return figure
 
 
-def then_and_now(cells: pd.DataFrame) -> Figure:
+def then_and_now(layout: Layout, cells: pd.DataFrame) -> Figure:
     """Accuracy clean, under the paper's attacks and under adaptive ones: a row a network.
 
     Args:
         cells: rows of ``prlib.findings.checks.worst_cases``.
     """
-    figure, ax = subplots(figsize=(6, 0.9 + 0.32 * len(cells)))
+    networks = [f"{DATASETS[c.dataset].title}, {_network(c.defence, c.phase)}" for c in cells.itertuples()]
+    titles = [layout.wrapped(name) for name in networks]
+    height = sum(0.1 + ROW * (1 + title.count("\n")) for title in titles)
+    figure, ax = subplots(figsize=(layout.fit(6), 1.3 + height))
     looks = {"clean": ("|", "black"), "kept": ("o", "white"), "adaptive": ("o", "black")}
     labels = {
         "clean": "clean images",
@@ -165,14 +181,13 @@ def then_and_now(cells: pd.DataFrame) -> Figure:
             ax.plot([estimate.low, estimate.high], [y, y], color="black", linewidth=1, zorder=1)
             ax.plot(estimate.value, y, shape, color="black", markerfacecolor=face, markersize=7, zorder=2)
     ax.axvline(0.1, color="gray", linewidth=0.8)
-    names = [f"{DATASETS[c.dataset].title}, {_network(c.defence, c.phase)}" for c in cells.itertuples()]
-    ax.set_yticks(range(len(cells)), names)
+    ax.set_yticks(range(len(cells)), titles)
     ax.set(xlim=(-0.02, 1.02), ylim=(len(cells) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
     handles = [
         Line2D([], [], color="black", linestyle="", marker=shape, markerfacecolor=face, label=labels[name])
         for name, (shape, face) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=1, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=1, fontsize="small")
     return figure
 
 
@@ -183,28 +198,50 @@ def _last_epoch(cells: pd.DataFrame, dataset: str, defence: str, case: str) -> d
     return {row.attack: row for row in found.itertuples()}
 
 
-def _with_intervals(ax: Axes, ours: pd.DataFrame, phase: str, colour: str) -> None:
-    if ours.empty:
+def _panels(layout: Layout, datasets: Sequence[str], heights: Sequence[float]) -> tuple[Figure, list[Sequence[Axes]]]:
+    """A figure with a panel for each dataset, each of axes of these heights in inches, one beneath the other."""
+    columns = min(layout.panels, len(datasets))
+    rows = -(-len(datasets) // columns)
+    size = (layout.fit(3.6 * columns), rows * (sum(heights) + 0.5) + ROW * (2 + 6 / layout.panels))
+    ratios = [*heights] * rows
+    figure, grid = subplots(len(ratios), columns, size, sharex=True, squeeze=False, height_ratios=ratios)
+    panels = [axes for i in range(rows) for axes in grid[i * len(heights) : (i + 1) * len(heights)].T]
+    for unused in panels[len(datasets) :]:
+        for ax in unused:
+            ax.remove()
+    for dataset, (ax, *_) in zip(datasets, panels, strict=False):
+        ax.set_title(DATASETS[dataset].title, loc="left")
+    return figure, panels[: len(datasets)]
+
+
+def _label(layout: Layout, panels: Sequence[Sequence[Axes]], x: str, ys: Sequence[str]) -> None:
+    """Name the axes of panels: x beneath the last of each column, the ys beside the first."""
+    for i, axes in enumerate(panels):
+        axes[-1].set_xlabel(x if i + layout.panels >= len(panels) else "")
+        axes[-1].tick_params(labelbottom=True)
+        for ax, y in zip(axes, ys, strict=True):
+            ax.set_ylabel(y if i % layout.panels == 0 else "")
+        axes[0].tick_params(labelleft=i % layout.panels == 0)
+
+
+def _gained(ours: pd.DataFrame, phase: str) -> dict[int, Estimate]:
+    """What a phase has over the undefended network at each epoch, in percentage points on the same images."""
+    trainings = {(row.phase, row.epochs): row.trainings for row in ours.itertuples()}
+    found = {
+        epochs: minus(own, trainings[("none", epochs)])
+        for (name, epochs), own in trainings.items()
+        if name == phase and ("none", epochs) in trainings
+    }
+    return {epochs: Estimate(*(100 * x for x in paired(d))) for epochs, d in found.items() if d.size}
+
+
+def _with_intervals(ax: Axes, line: Mapping[int, Estimate], phase: str) -> None:
+    if not line:
         return
-    value, low, high = (np.array([getattr(e, name) for e in ours.ours]) for name in ("value", "low", "high"))
-    ax.fill_between(ours.epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(ours.epochs, value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
-
-
-def _label_ends(ax: Axes, ends: Sequence[tuple[float, str, int, str]]) -> None:
-    """Name the lines to the right of the axes, each at the height of its end, and no two upon each other.
-
-    Args:
-        ends: of each line its last value, its phase, the number of its colour and its name.
-    """
-    bottom, top = ax.get_ylim()
-    lowest = bottom
-    for height, phase, i, label in sorted(ends):
-        at = max(height, lowest)
-        lowest = at + 0.09 * (top - bottom)
-        beside = ax.get_yaxis_transform()
-        ax.plot(1.05, at, MARKERS[phase], color=f"C{i}", markersize=5, transform=beside, clip_on=False)
-        ax.text(1.09, at, label, va="center", fontsize=8, transform=beside)
+    value, low, high = np.array([*line.values()]).T
+    colour = f"C{[*LABELS].index(phase)}"
+    ax.fill_between([*line], low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.plot([*line], value, DASHES[phase], marker=MARKERS[phase], color=colour, markersize=5)
 
 
 def _network(defence: str, phase: str) -> str:
