@@ -152,10 +152,9 @@ def _verify(options: argparse.Namespace, parameters: Parameters, experiments: li
     there = [r for r in records if store.judgeable(r)]
     if not there:
         raise FileNotFoundError(f"no weights are in {store.root} for the records asked for ({len(records)})")
+    # All images are looked for first, so that none is missed when others have been judged.
     for experiment in {Chosen.of(record.experiment): record.experiment for record in there}.values():
-        images_of(
-            experiment, experiment.split, options.data
-        )  # or the last of them is refused when the first has been judged
+        images_of(experiment, experiment.split, options.data)
     for record in there:
         agreeing, judged = verify(record, context, options.images)
         share = agreeing / judged
