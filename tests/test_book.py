@@ -134,7 +134,8 @@ def test_make_help_lists_the_targets():
 def test_chapters_speak_plainly(name):
     """Accuracies neither leave nor keep anything, and tables say what a network is and not what the code calls it."""
     cells = notebook(ROOT / "book", name).cells
-    told = "\n".join([*(cell.source for cell in cells), *outputs(cells)])
+    figures = [str(cell.metadata.get("mystnb", "")) for cell in cells]  # captions and alternative texts
+    told = "\n".join([*(cell.source for cell in cells), *outputs(cells), *figures])
     told = re.sub(r"\(record:[^)]*\)", "", told)
     assert (
         re.findall(r".*attacks that know.*|.*\b(?:leaves?|keeps?) (?:\{|\[?\d+\.\d|\[?\d+%).*|.*lie these.*", told)
