@@ -23,7 +23,7 @@ JUDGING = 0.35
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
 
-PROCESS, COPIES = 1500, 10
+PROCESS, COPIES = 2200, 10
 """Megabytes that a job holds at most, of the process, and how many times the bytes of its dataset's images."""
 
 

@@ -143,7 +143,8 @@ def tab(browser: Browser, address: str, problems: list[str]) -> Iterator[Page]:
 
     note("request", lambda r: None if r.url.startswith(address) else f"asks another host: {r.url}")
     note("response", lambda r: f"answered {r.status}: {r.url}" if r.status >= 400 else None)
-    note("requestfailed", lambda r: f"request failed: {r.url}")
+    # What a tab no longer wants when it goes on or becomes narrower is no failure.
+    note("requestfailed", lambda r: None if r.failure == "net::ERR_ABORTED" else f"request failed: {r.url}")
     note("console", lambda m: f"console: {m.text}" if m.type == "error" else None)
     note("pageerror", lambda error: f"script error: {error}")
     yield tab

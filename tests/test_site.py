@@ -124,6 +124,7 @@ def right_by_place(site: Path, name: str, number: int) -> dict[int, float]:
     experiment, cell = (record := records_of(site)[name])["experiment"], record["cells"][number]
     n, dataset = experiment["n_test"], experiment["training"]["dataset"]
     whole = experiment["training"]["source"] == "full" and not experiment.get("embedded")
+    whole = whole and experiment.get("split", "test") == "test"  # training images have no numbers of their own
     at = places(dataset, n, experiment.get("drawn")) if whole else range(n)
     return dict(zip(at, bits(cell, experiment.get("draws", 1)), strict=True))
 
@@ -132,15 +133,16 @@ def right_by_place(site: Path, name: str, number: int) -> dict[int, float]:
 def told_by(site: Path, name: str) -> set[float]:
     """The shares that a record gives: right, and right before and after an attack; on all its images and on parts.
 
-    The parts are those that other records of the dataset were judged on: a comparison is on the same images.
+    The parts are what it shares with other records of the dataset: a comparison is on the same images.
     """
     records, found = records_of(site), set()
     experiment = records[name]["experiment"]
-    training, n = experiment["training"], experiment["n_test"]
+    training = experiment["training"]
     others = [record["experiment"] for record in records.values() if not record["experiment"].get("embedded")]
+    others = [other for other in others if other.get("split", "test") == "test"]
     others = [other for other in others if all(other["training"][k] == training[k] for k in ("dataset", "source"))]
-    whole = training["source"] == "full" and not experiment.get("embedded")
-    parts = {(other["n_test"], other.get("drawn")) for other in others if other["n_test"] <= n}
+    whole = training["source"] == "full" and not experiment.get("embedded") and "split" not in experiment
+    parts = {(other["n_test"], other.get("drawn")) for other in others}
     for number, cell in enumerate(records[name]["cells"]):
         after = right_by_place(site, name, number)
         before = []
@@ -150,19 +152,18 @@ def told_by(site: Path, name: str) -> set[float]:
                 right_by_place(site, other, i)
                 for other, record in records.items()
                 if record["experiment"]["training"] == training
-                and record["experiment"].get("embedded") == experiment.get("embedded")
+                and all(record["experiment"].get(k) == experiment.get(k) for k in ("embedded", "split"))
                 for i, clean in enumerate(record["cells"])
                 if (clean["case"], clean["tested_with"], clean["epoch"]) == ("normal", shown, cell["epoch"])
             ]
         sets = [after.keys()] + [places(training["dataset"], m, d) for m, d in parts if whole and m < 10_000]
-        for part in sets:
-            if set(part) <= after.keys():
-                found.add(sum(after[place] for place in part) / len(part))
-                found |= {
-                    sum(after[place] * clean[place] for place in part) / len(part)
-                    for clean in before
-                    if set(part) <= clean.keys()
-                }
+        for part in (common for some in sets if (common := set(some) & after.keys())):
+            found.add(sum(after[place] for place in part) / len(part))
+            found |= {
+                sum(after[place] * clean[place] for place in part) / len(part)
+                for clean in before
+                if part <= clean.keys()
+            }
     return found
 
 

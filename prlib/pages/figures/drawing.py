@@ -73,7 +73,7 @@ WIDE = Layout(width=7.2, panels=2, pictures=12, letters=60, scale=0.95)
 """A page as a desk or paper has it."""
 
 NARROW = Layout(width=3.55, panels=1, pictures=6, letters=18, scale=0.8)
-"""A phone: at a width of 390 pixels a page shows this at its natural size."""
+"""A phone, which shows this at its natural size if it is 390 pixels wide."""
 
 
 @dataclass(frozen=True, repr=False)
