@@ -156,7 +156,7 @@ def _images(experiment: Experiment, context: Context) -> tuple[Split | None, Spl
                     "one trained on all images must be stored to be judged on the embedded ones"
                 )
         return None, judged
-    return images_of(experiment, "train", context.data), judged
+    return judged if experiment.split == "train" else images_of(experiment, "train", context.data), judged
 
 
 def _networks(

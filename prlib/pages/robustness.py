@@ -64,10 +64,15 @@ def _percent(one: Selected) -> str:
 
 def _exposed(split: Split, epsilon: float) -> str:
     """How many of an image's values one PR model exposes, in words."""
-    redraw = default_defence("pr", split.name).build()
-    assert isinstance(redraw, PixelRedraw)
-    exposed = Staircase.of(redraw).exposure(to_float(split.images), epsilon).flatten(1) > 0
+    exposed = _exposure("pr", split, epsilon).flatten(1) > 0
     return f"{exposed.sum(1).float().mean():.0f} of an image's {exposed.shape[1]:,} values"
+
+
+def _exposure(kind: str, split: Split, epsilon: float) -> torch.Tensor:
+    """How much a default redraw of this kind exposes each value of a split's images, float N×C×H×W."""
+    redraw = default_defence(kind, split.name).build()
+    assert isinstance(redraw, PixelRedraw)
+    return Staircase.of(redraw).exposure(to_float(split.images), epsilon)
 
 
 def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:
@@ -98,11 +103,8 @@ def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Tabl
     """The pixels that one PR model and twenty expose at each dataset's ε."""
     rows = []
     for split, own in zip(splits, epsilons, strict=True):
-        images = to_float(split.images)
         for kind in ("pr", "pr-multi"):
-            redraw = default_defence(kind, split.name).build()
-            assert isinstance(redraw, PixelRedraw)
-            exposure = Staircase.of(redraw).exposure(images, own)
+            exposure = _exposure(kind, split, own)
             exposed = (exposure > 0).float().mean().item()
             rows.append([DATASETS[split.name].title, defence_title(kind), own, exposed, exposure.mean().item()])
     variation = "total variation a pixel, mean"
