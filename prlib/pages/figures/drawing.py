@@ -34,8 +34,7 @@ SHAPES = "osvDPX"
 ROW = 0.19
 """The height of a line of small text, in inches."""
 
-Given = ParamSpec("Given")
-"""What a figure is drawn of."""
+_Given = ParamSpec("_Given")  # what a figure is drawn of
 
 
 class Layout(NamedTuple):
@@ -92,11 +91,11 @@ class Drawn:
         return self.wide.removesuffix("</svg>\n") + hidden + "</svg>\n"
 
 
-def drawn(draw: Callable[Concatenate[Layout, Given], Figure]) -> Callable[Given, Drawn]:
+def drawn(draw: Callable[Concatenate[Layout, _Given], Figure]) -> Callable[_Given, Drawn]:
     """A function of what it draws alone, made from one that is also given the layout."""
 
     @wraps(draw)
-    def both(*given: Given.args, **named: Given.kwargs) -> Drawn:
+    def both(*given: _Given.args, **named: _Given.kwargs) -> Drawn:
         wide, narrow = (_svg(layout, lambda layout: draw(layout, *given, **named)) for layout in (WIDE, NARROW))
         return Drawn(wide, narrow)
 
@@ -171,5 +170,15 @@ def legend(
 def _svg(layout: Layout, draw: Callable[[Layout], Figure]) -> str:
     file = io.StringIO()
     with sns.plotting_context("notebook", font_scale=layout.scale):
-        draw(layout).savefig(file, format="svg", metadata={"Date": None})
+        figure = draw(layout)
+        _settle(figure)
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    # The layout's solver orders by memory address, so its last digits vary, and with them the names in an SVG.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position(ax.get_position().from_bounds(*(round(part, 7) for part in ax.get_position().bounds)))
