@@ -33,10 +33,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: the ot
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that look at the executed chapters or the site, which take minutes to make."""
-    for item in items:
-        if {"chapters", "site"} & set(getattr(item, "fixturenames", ())):
+    """Mark the tests that look at the executed chapters or the site, which take minutes to make, and put them first.
+
+    Of several processes the first begins with them, so that none waits for it.
+    """
+    of_book = [bool({"chapters", "site"} & set(getattr(item, "fixturenames", ()))) for item in items]
+    for item, book in zip(items, of_book, strict=True):
+        if book:
             item.add_marker("book")
+    items[:] = [item for _, item in sorted(zip(of_book, items, strict=True), key=lambda pair: not pair[0])]
 
 
 @pytest.fixture(scope="session")

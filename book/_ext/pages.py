@@ -1,6 +1,5 @@
-"""What Sphinx and the theme leave open in a page: tables as CSV, figures for phones and their size, weight."""
+"""What Sphinx and the theme leave open in a page: figures for phones and their size, weight."""
 
-import csv
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -8,11 +7,8 @@ from xml.etree import ElementTree
 
 from docutils import nodes
 from PIL import Image
-from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
-from sphinx.util.osutil import relative_uri
 
-FOLDER = "_tables"
 PIXELS_A_POINT = 4 / 3
 SVG = "{http://www.w3.org/2000/svg}"
 NARROW = "screen and (max-width: 600px)"
@@ -27,24 +23,6 @@ def drop_injected(app: Sphinx, doctree: nodes.document) -> None:
     for cell in list(doctree.findall(nodes.container)):
         if "tag_injected-parameters" in cell["classes"]:
             cell.parent.remove(cell)
-
-
-def write_tables(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Write the page's captioned tables as CSV; a cell holds the text that the page shows, with a plain minus sign."""
-    if app.builder.name != "html":
-        return
-    for table in doctree.findall(nodes.table):
-        caption = table.next_node(nodes.title)
-        if caption is None:
-            continue
-        name = f"{FOLDER}/{table['ids'][0]}.csv"
-        path = Path(app.outdir) / name
-        path.parent.mkdir(exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            for row in table.findall(nodes.row):
-                csv.writer(file).writerow([cell.astext().replace("−", "-") for cell in row.findall(nodes.entry)])
-        address = relative_uri(app.builder.get_target_uri(page), name)
-        caption += [nodes.Text(" "), download_reference("", "CSV", refuri=address, classes=["csv"])]
 
 
 def part_drawings(app: Sphinx, doctree: nodes.document) -> None:
@@ -111,7 +89,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(picture, html=(open_picture, close_picture))
     app.connect("doctree-read", drop_injected)
     app.connect("doctree-read", part_drawings, priority=400)  # before Sphinx collects the images
-    app.connect("doctree-resolved", write_tables)
     app.connect("doctree-resolved", size_figures)
     app.connect("build-finished", drop_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

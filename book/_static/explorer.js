@@ -24,8 +24,9 @@ const COLUMNS = {
   kept: "right before and after",
   agrees: "agrees",
 };
+const NAMES = ["dataset", "defence", "used", "attack", "case"];
 const PAGE = 50;
-const SHAPES = { 2: "circle", 5: "square", 6: "diamond", 7: "triangle" };
+const SHAPES = { 2: "circle", 5: "square", 6: "triangle", 7: "diamond" };
 
 const all = NUMBERS.rows.map((values) => Object.fromEntries(NUMBERS.names.map((name, i) => [name, values[i]])));
 const app = document.getElementById("numbers");
@@ -75,7 +76,10 @@ function link(row, text) {
 
 function cell(row, name) {
   const number = ["epochs", "images", "paper", "ours", "kept"].includes(name);
-  const made = element("td", "", number ? { class: "text-right" } : {});
+  const known = row[name] !== null && row[name] !== "";
+  const kind = NAMES.includes(name) ? (known ? "names" : "nothing") : known ? "value" : "nothing";
+  const made = element("td", "", { class: `${kind}${number ? " text-right" : ""}`, role: "cell" });
+  if (name === "case" || kind === "value") made.dataset.label = COLUMNS[name];
   if (name === "ours" && row.ours !== null) {
     const bounds = ` [${row.low.toFixed(3)}, ${row.high.toFixed(3)}]`;
     made.append(link(row, row.ours.toFixed(4)), bounds, row.seeds > 1 ? ` (${row.seeds} seeds)` : "");
@@ -88,8 +92,9 @@ function cell(row, name) {
 function fill(rows) {
   find("tbody").replaceChildren(
     ...rows.slice(0, shown).map((row) => {
-      const line = element("tr");
+      const line = element("tr", "", { role: "row" });
       line.append(...Object.keys(COLUMNS).map((name) => cell(row, name)));
+      [...line.querySelectorAll(".names")].at(-1).classList.add("last");
       return line;
     }),
   );
@@ -165,6 +170,13 @@ function filters() {
     label.append(select);
     find(".filters").append(label);
   }
+  const sort = element("label", "sorted by ", { class: "narrow" }); // where the table has no heads to click
+  const by = element("select", "", { name: "sort" });
+  by.append(element("option", "as published", { value: "" }));
+  by.append(...Object.entries(COLUMNS).map(([value, title]) => element("option", title, { value })));
+  by.addEventListener("change", () => change("sort", by.value));
+  sort.append(by);
+  find(".filters").append(sort);
   const reset = element("button", "Reset", { type: "button" });
   reset.addEventListener("click", () => {
     history.replaceState(null, "", "#");

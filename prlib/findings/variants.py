@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prlib.findings.cells import COLUMNS, best
-from prlib.findings.pairs import OneTraining, common, minus
+from prlib.findings.pairs import OneTraining, common, minus, right_before_and_after
 from prlib.statistics import holm, p_value, paired
 
 VARIANTS = ("true", "quarter", "eq4")
@@ -66,8 +66,9 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
     """What true labels change in a case at the last epoch: the shares of the images that are right.
 
     A row a dataset, defence and attack: the columns of ``measured`` under the attack with predicted labels, and
-    predicted, true, only_predicted and only_true; ``wrong_before`` and ``right_before`` count the images at which the
-    two differ that the network had got wrong and right before the attack (None where that is unknown).
+    predicted, true, only_predicted and only_true, which like ``kept`` are of the trainings that met both;
+    ``wrong_before`` and ``right_before`` count the images at which the two differ that the network had got wrong and
+    right before the attack (None where that is unknown).
     """
     last, rows = attacked(cells), []
     by_name = {(c.dataset, c.defence, c.attack): c for c in last[last.case == case].itertuples(index=False)}
@@ -84,7 +85,7 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
             "only_true": float((pair < 0).mean()),
         }
         shares |= _before(predicted, pair)
-        rows.append(cell._asdict() | shares)
+        rows.append(cell._asdict() | {"kept": right_before_and_after(predicted)} | shares)
     return pd.DataFrame(rows)
 
 

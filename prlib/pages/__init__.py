@@ -35,7 +35,16 @@ from prlib.pages.comparisons import (
 )
 from prlib.pages.content import escaped
 from prlib.pages.deviations import ablated, choices, effects, explained
-from prlib.pages.facts import benchmark, costs, datasets_table, network_table, provenance, recipe_table, source
+from prlib.pages.facts import (
+    benchmark,
+    core_hours,
+    costs,
+    datasets_table,
+    network_table,
+    provenance,
+    recipe_table,
+    source,
+)
 from prlib.pages.here import Here, just_now, reproduced
 from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
@@ -80,6 +89,7 @@ __all__ = [
     "clone",
     "committed",
     "convergence",
+    "core_hours",
     "costs",
     "coverage",
     "datasets_table",

@@ -11,7 +11,7 @@ from prlib.experiment import Attack
 from prlib.findings.cells import PAPER_EPOCHS
 from prlib.findings.variants import after_longer_training, against_default, either_label
 from prlib.pages.names import ATTACK_TITLES, ATTACKS
-from prlib.pages.tables import Column, P, Table, badged, formatted, frame, signed, with_minus
+from prlib.pages.tables import SIGNED, P, Table, badged, formatted, frame
 from prlib.profiles import default_attack
 from prlib.statistics import ALPHA
 
@@ -56,12 +56,12 @@ def labels_given(cells: pd.DataFrame) -> Table:
             "dataset": DATASETS[cell.dataset].title,
             "attack": ATTACK_TITLES[cell.attack],
             **{title: getattr(cell, column) for title, column in shares.items()},
-            "right before": cell.kept.value if cell.kept else None,
+            "right before and after": cell.kept.value if cell.kept else None,
         }
         for cell in either.itertuples()
     ]
     rows, conditions = badged(rows, either.itertuples())
-    columns = dict.fromkeys([*shares, "right before"], formatted(".4f", missing="–"))
+    columns = dict.fromkeys([*shares, "right before and after"], formatted(".4f", missing="–"))
     caption = (
         "Share of the test images that are classified correctly in case B, with predicted and with true labels; and, "
         "with predicted ones, of those that were right before the attack, too."
@@ -89,13 +89,12 @@ def attack_variants(cells: pd.DataFrame) -> Table:
     rows, conditions = badged(rows, judged)
     shown = frame(rows, None if rows else ["variant", "attack"])
     shown = shown.sort_values(["variant", "attack"], ascending=False, kind="stable")
-    difference = Column(lambda value: with_minus(signed(value)), right=True)
     caption = (
         "Accuracy under each variant of an attack, minus that under the default on the same images; p by McNemar's "
         "test, adjusted by Holm's method for all cells of the variant."
     )
     caption += conditions
-    return Table(shown, caption, "variants", {"case A": difference, "case B": difference, "p, A": P, "p, B": P})
+    return Table(shown, caption, "variants", {"case A": SIGNED, "case B": SIGNED, "p, A": P, "p, B": P})
 
 
 def longer(cells: pd.DataFrame, cases: str) -> Table:

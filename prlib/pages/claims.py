@@ -31,7 +31,9 @@ def answer(records: Iterable[Record], prefix: str) -> Markdown:
         told, where = (v, "") if v.supported != "not testable" else (long, " (on a tenth of the images)")
         evidence = f" {markdown(_evidence(told))}{where}" if told.comparisons else ""
         lines.append(f"- {v.claim['claim']} {markdown(mark(told.supported))}{evidence}")
-    return Markdown("**Answer**, computed from our own measurements (how is said at the end):\n\n" + "\n".join(lines))
+    return Markdown(
+        "**Answer**, computed from our own measurements (the end of the chapter says how):\n\n" + "\n".join(lines)
+    )
 
 
 def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: str = "") -> Table:
@@ -115,9 +117,9 @@ def summary(records: Iterable[Record]) -> Markdown:
     numbers = each_once(cells)
     agree, known = Counted.among(numbers.agrees)
     return Markdown(
-        f"Of the paper's {len(found)} claims\n\n" + "\n".join(lines) + f"\n\nOf the {len(paper.tables())} numbers in "
-        f"its tables {len(numbers)} are left if each is counted once. This run measures {known} of these as the "
-        f"paper did, and {agree} agree with the paper's."
+        f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines) + f"\n\nIts tables hold {len(paper.tables())} "
+        f"numbers, {len(numbers)} of them different ones. This run measures {known} of these as the paper did, and "
+        f"{agree} agree with the paper's."
     )
 
 

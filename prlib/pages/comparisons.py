@@ -87,24 +87,30 @@ def paper_and_ours(
 
 
 def by_dataset(
-    records: Iterable[Record], table: int, datasets: Iterable[str], here: Here, epochs: Sequence[int] | None = None
+    records: Iterable[Record], table: int, datasets: Collection[str], here: Here, epochs: Sequence[int] | None = None
 ) -> Tabs:
     """A table of the paper beside ours, a tab for each dataset that is in it."""
     records = list(records)
-    tables = {DATASETS[name].title: paper_and_ours(records, table, name, here, epochs) for name in datasets}
+    shown = [name for name in DATASETS if name in datasets]
+    tables = {DATASETS[name].title: paper_and_ours(records, table, name, here, epochs) for name in shown}
     return Tabs({title: table for title, table in tables.items() if not table.frame.empty})
 
 
 def long_training(
-    table: int, datasets: Iterable[str], suites: Collection[str], epochs: Sequence[int] | None = None
+    table: int, datasets: Collection[str], suites: Collection[str], epochs: Sequence[int] | None = None
 ) -> Tabs:
     """The same for the long trainings on a tenth of the images, as far as they were measured."""
     records = committed("tenth", suites)
     seeds = ", ".join(sorted({f"{record.experiment.training.seed}" for record in records}))
     how = f", trained on a tenth of the images (chosen by seed {seeds})"
-    tables = {name: paper_and_ours(records, table, name, None, epochs, "tenth", how) for name in datasets}
+    tables = {
+        name: paper_and_ours(records, table, name, None, epochs, "tenth", how) for name in DATASETS if name in datasets
+    }
     shown = {name: found for name, found in tables.items() if len(found.frame) and found.frame[OURS].notna().any()}
-    folded = {name: replace(t, name=f"{t.name}-long", fold=f"{len(t.frame)} rows") for name, t in shown.items()}
+    folded = {
+        name: replace(t, name=f"{t.name}-long", fold=f"The paper's Table {table} and ours, {len(t.frame)} rows")
+        for name, t in shown.items()
+    }
     return Tabs({DATASETS[name].title: table for name, table in folded.items()})
 
 
@@ -168,8 +174,8 @@ def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
     value = Column(lambda estimate: f"{estimate.value:.3f}", right=True)
     columns = {f"the first {n:,}": value, "the others": value, "difference [95% interval]": SIGNED, "epochs": COUNT}
     caption = (
-        "Accuracy of the network trained on redrawn MNIST on the test images that parts used to be made of, and on the "
-        "others; they are different images, so the interval is Newcombe's for independent ones."
+        "Accuracy of the network trained on redrawn MNIST on the first test images and on the others. They are "
+        "different images, so the interval is Newcombe's for independent ones."
     )
     return Table(frame(rows), caption, "first-and-rest", columns)
 
@@ -216,6 +222,7 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
             "used": PHASE_TITLES.get(cell.phase, ""),
             "attack": attack_title(cell.attack, cell.epsilon) + f" (of {cell.of})" * (cell.of > 0),
             "case": cell.case if cell.case != "adaptive" else "",
+            "images": _images(cell) if cell.case == "adaptive" else "",
             column: number(cell.ours, cell.trainings),
             KEPT: number(cell.kept, cell.trainings),
         }
@@ -224,6 +231,11 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
     rows, conditions = badged(rows, cells.itertuples())
     told = [title for title in rows[0] if any(row[title] not in ("", None) for row in rows)] if rows else None
     return Table(frame(rows, told), caption + conditions, name, {column: accuracy(interval=True), KEPT: accuracy()})
+
+
+def _images(cell: Any) -> str:
+    """How many test images a cell is on, and which: on MNIST the first are harder than the rest."""
+    return f"{cell.n_test:,}, {'the first' if cell.drawn is None else 'at random'}"
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:

@@ -57,7 +57,9 @@ class Number:
             return (linked, bounds) if interval else linked
         least, most = (end(self.trainings, key=lambda one: one.accuracy) for end in (min, max))
         ends = [Span(f"{one.accuracy:.3f}", record=one.record) for one in (least, most)]
-        seeds: Content = tuple((" ", Span(f"{one.seed}", record=one.record)) for one in self.trainings)
+        seeds: Content = tuple(
+            (", " if i else " ", Span(f"{one.seed}", record=one.record)) for i, one in enumerate(self.trainings)
+        )
         return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", seeds) if interval else "", ")")
 
     def percent(self, digits: int | None = None) -> Content:

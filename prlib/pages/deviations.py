@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from IPython.display import Markdown
 
 from prlib import paper
 from prlib.cases import MORE_CASES
@@ -37,8 +38,11 @@ def choices(group: str, caption: str) -> Table:
     return Table(frame(rows), caption, f"choices-{group}")
 
 
-def explained(table: int) -> Table:
-    """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them."""
+def explained(table: int) -> Table | Markdown:
+    """A table's published numbers beyond the tolerance, and whether the other reading of a choice explains them.
+
+    A sentence if there are none.
+    """
     readings = pd.concat([ablations(measured(committed(profile))) for profile in COMMITTED])
     effect, rows = "changes ours by [95% interval]", []
     for cell in reasons(measured(committed("published")), readings, table=table).itertuples():
@@ -53,6 +57,8 @@ def explained(table: int) -> Table:
             row["explains it?"] = mark(cell.explains)
             row["measured"] = Span(f"{cell.effect_n_train:,} training images", cell.effect_record, ("badge",))
         rows.append(row)
+    if not rows:
+        return Markdown(f"None of our numbers for the paper's Table {table} differs by more than the tolerance.")
     caption = (
         "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
         "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "

@@ -13,6 +13,7 @@ from IPython.display import Markdown
 from torch.utils.flop_counter import FlopCounterMode
 
 from prlib.data import DATASETS, load
+from prlib.experiment import Training
 from prlib.model import PaperCNN
 from prlib.pages.content import Content, Span, code, escaped, literal, markdown, told
 from prlib.pages.tables import CODE, COUNT, Column, Table, formatted, frame
@@ -43,6 +44,28 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
     columns = {"training, s": formatted(".0f"), "test data": CODE}
     fold = f"The {len(rows)} records behind this chapter"
     return Table(shown, "The records behind this chapter.", f"records-{chapter}", columns, fold=fold)
+
+
+def core_hours(records: Iterable[Record]) -> Markdown:
+    """What the records took in all, in a sentence: their trainings, and judging and attacking the networks.
+
+    A record's seconds hold its training's if it is the first of the training and took longer: then its run trained.
+    """
+    of: dict[Training, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.provenance["finished"]):
+        of.setdefault(record.experiment.training, []).append(record)
+    trained = judged = 0.0
+    for first, *others in of.values():
+        seconds = first.provenance["seconds"]
+        trained += seconds["training"]
+        judged += seconds["total"] - (seconds["training"] if seconds["total"] > seconds["training"] else 0)
+        judged += sum(record.provenance["seconds"]["total"] for record in others)
+    devices = sorted({first.device for first, *_ in of.values()})
+    return Markdown(
+        f"**Answer:** the numbers shown here took about {(trained + judged) / 3600:.0f} core-hours. Training the "
+        f"{len(of)} networks took {trained / 3600:.0f} of them, judging and attacking these the rest, on "
+        f"{literal(' and '.join(devices))}."
+    )
 
 
 def costs(records: Iterable[Record]) -> Table:

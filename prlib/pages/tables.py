@@ -155,7 +155,7 @@ def badged(rows: list[dict[str, Any]], cells: Iterable[Any], epochs: bool = True
 
 def signed(difference: Estimate) -> str:
     """A difference of accuracies with its 95% interval."""
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference)
+    return with_minus("{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference))
 
 
 def with_minus(text: str) -> str:

@@ -108,7 +108,9 @@ def drawn(draw: Callable[Concatenate[Layout, _Given], Figure]) -> Callable[_Give
 
 def style() -> None:
     """Set the common style: colour-blind safe, and the same bytes for the same figure."""
-    sns.set_theme(style="ticks", palette="colorblind", font_scale=WIDE.scale)
+    palette = sns.color_palette("colorblind")
+    palette.append(palette.pop(3))  # the fourth is hard to tell from the second where colours are inverted
+    sns.set_theme(style="ticks", palette=palette, font_scale=WIDE.scale)
     mpl.rcParams |= {
         "svg.hashsalt": "prlib",
         "figure.facecolor": "none",  # the page's own background, light or dark

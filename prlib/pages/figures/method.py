@@ -90,7 +90,7 @@ def staircase(layout: Layout, redraw: PixelRedraw) -> Figure:
     bottom.fill_between(x, low, high, step="mid", alpha=0.3, label="redrawn anywhere in here")
     bottom.plot(x, x, color="black", linewidth=0.8, linestyle=":", label="unchanged")
     bottom.set(xlabel="pixel before", ylabel="pixel after", xlim=(0, 1), ylim=(0, 1))
-    bottom.legend(loc="upper left")
+    bottom.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     for threshold in redraw.thresholds[0].tolist():
         for ax in (top, bottom):
             ax.axvline(threshold, color="gray", linewidth=0.8)
@@ -212,7 +212,9 @@ def exposure_maps(
         for j in range(n):
             picture(above[j], images[j])
             picture(beneath[j], 1 - exposed[j].float())
-        above[0].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9)
+        above[0].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9).set_in_layout(
+            False
+        )
     return figure
 
 
