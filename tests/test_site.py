@@ -133,7 +133,7 @@ def right_by_place(site: Path, name: str, number: int) -> dict[int, float]:
 def told_by(site: Path, name: str) -> set[float]:
     """The shares that a record gives: right, and right before and after an attack; on all its images and on parts.
 
-    The parts are what it shares with other records of the dataset: a comparison is on the same images.
+    The parts are the images of other records of the dataset that are among its own: a comparison is on the same images.
     """
     records, found = records_of(site), set()
     experiment = records[name]["experiment"]
@@ -157,7 +157,7 @@ def told_by(site: Path, name: str) -> set[float]:
                 if (clean["case"], clean["tested_with"], clean["epoch"]) == ("normal", shown, cell["epoch"])
             ]
         sets = [after.keys()] + [places(training["dataset"], m, d) for m, d in parts if whole and m < 10_000]
-        for part in (common for some in sets if (common := set(some) & after.keys())):
+        for part in (set(some) for some in sets if set(some) <= after.keys()):
             found.add(sum(after[place] for place in part) / len(part))
             found |= {
                 sum(after[place] * clean[place] for place in part) / len(part)

@@ -107,19 +107,22 @@ SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither fo
 """What a claim can speak for, as ``claims.yaml`` has it, and what tables call that."""
 
 
-def summary(records: Iterable[Record]) -> Markdown:
-    """How many claims are supported, by what they speak for, and how many numbers are reproduced, in sentences."""
-    cells = measured(records)
-    found, lines = judge_claims(cells, "q"), []
+def claims_in_short(records: Iterable[Record]) -> Markdown:
+    """How many of the paper's claims are supported, by what they speak for."""
+    found, lines = judge_claims(measured(records), "q"), []
     for side, title in SIDES.items():
         verdicts_ = [v for v in found if _side(v) == side]
         lines.append(f"- {len(verdicts_)} speak {title}: {markdown(_words(verdicts_, ', '))}.")
-    numbers = each_once(cells)
+    return Markdown(f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines))
+
+
+def numbers_in_short(records: Iterable[Record]) -> Markdown:
+    """How many of the paper's numbers a run measures, and how many of these agree."""
+    numbers = each_once(measured(records))
     agree, known = Counted.among(numbers.agrees)
     return Markdown(
-        f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines) + f"\n\nIts tables hold {len(paper.tables())} "
-        f"numbers, {len(numbers)} of them different ones. This run measures {known} of these as the paper did, and "
-        f"{agree} agree with the paper's."
+        f"The paper's tables hold {len(paper.tables())} numbers, {len(numbers)} of them different ones. This run "
+        f"measures {known} of these as the paper did, and {agree} agree with the paper's."
     )
 
 
