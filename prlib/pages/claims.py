@@ -13,7 +13,7 @@ from prlib.findings.here import Counted
 from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, P, Table, Tabs, frame
+from prlib.pages.tables import COUNT, SIGNED, P, Table, Tabs, folded, frame
 from prlib.record import Record
 
 
@@ -55,10 +55,16 @@ def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: st
     return Table(frame(rows), caption, name or f"verdicts-{prefix}{profile and '-' + profile}")
 
 
-def both_verdicts(records: Iterable[Record], prefix: str, suites: Collection[str] | None = None) -> Tabs:
-    """The verdicts of a run, and of the long trainings on a tenth of the images, which judge what the run cannot."""
+def both_verdicts(
+    records: Iterable[Record], prefix: str, suites: Collection[str] | None = None, fold: str = ""
+) -> Tabs:
+    """The verdicts of a run, and of the long trainings on a tenth of the images, which judge what the run cannot.
+
+    ``fold`` is the line under which a reader finds each; empty if they stand open.
+    """
     tenth = verdicts(committed("tenth", suites), prefix, "tenth")
-    return Tabs({"all images": verdicts(records, prefix), "a tenth of them, up to 1,000 epochs": tenth})
+    found = {"all images": verdicts(records, prefix), "a tenth of them, up to 1,000 epochs": tenth}
+    return Tabs({title: folded(table, fold) for title, table in found.items()})
 
 
 def every_comparison(records: Iterable[Record], prefix: str, profile: str) -> Table:
