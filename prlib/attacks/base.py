@@ -58,8 +58,8 @@ def loss_gradient(
 ) -> Tensor:
     """Gradient of each image's loss, the mean over ``draws`` copies of it."""
     images = images.detach().requires_grad_()
-    aims = None if towards is None else towards.repeat(draws)
-    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), aims)
+    repeated = None if towards is None else towards.repeat(draws)
+    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), repeated)
     return torch.autograd.grad(losses.sum() / draws, images)[0]
 
 

@@ -56,7 +56,7 @@ def pgd(
             is not so by itself. None if the model is random by itself, or nothing is.
         loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
             does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
-        direction: what each step follows, a key of ``prlib.attacks.base.DIRECTIONS``.
+        direction: what each step follows, a key of ``prlib.attacks.directions.DIRECTIONS``.
         targets: from each start towards so many of the likeliest wrong classes in turn; 0 is any class but the label.
         late_draws: draws in the last quarter of the steps, and for judging what they end with; 0 is as many as before.
     """
