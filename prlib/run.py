@@ -30,7 +30,7 @@ from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import progress_bar, train
 
-Named = tuple[str, float | None]
+AttackKey = tuple[str, float | None]
 """An attack's name and its ε, as in an experiment."""
 
 
@@ -173,10 +173,18 @@ def _networks(
     with context.store.lock(training, context.tf32) as usual:
         if folder is None:
             context.store.gather(training, epochs, context.tf32)
-        preparation, seed = training.defence.preparation(context.device), derive(training.seed, "training")
-        where = (folder or usual, context.device, context.progress)
-        how = (training.recipe, preparation, epochs, seed)
-        yield from train(split, *how, *where, training.name, context.store.precision)
+        yield from train(
+            split,
+            training.recipe,
+            training.defence.preparation(context.device),
+            epochs,
+            derive(training.seed, "training"),
+            folder or usual,
+            device=context.device,
+            progress=context.progress,
+            name=training.name,
+            precision=context.store.precision,
+        )
 
 
 def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
@@ -223,12 +231,12 @@ def _cells(
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
     cases = experiment.cases or ("normal",)
-    attacks: dict[Named, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
+    attacks: dict[AttackKey, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
     defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
     for epoch, network in networks:
         for tested_with, transform in defences:
             seed, where = derive(experiment.training.seed, "test", epoch, tested_with), f", epoch {epoch}"
-            found: dict[tuple[Named, str], list[Outcome]] = {}
+            found: dict[tuple[AttackKey, str], list[Outcome]] = {}
             kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
@@ -245,13 +253,13 @@ def judge_batch(
     batch: Batch,
     transform: Transform | None,
     cases: tuple[str, ...],
-    attacks: Mapping[Named, Adversarial],
+    attacks: Mapping[AttackKey, Adversarial],
     bar: tqdm,
     where: str,
     draws: int,
-) -> dict[tuple[Named, str], Outcome]:
+) -> dict[tuple[AttackKey, str], Outcome]:
     """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
-    after: dict[Named, dict[tuple[str, ...], Tensor]] = {}
+    after: dict[AttackKey, dict[tuple[str, ...], Tensor]] = {}
     if not attacks:
         after["", None] = follow(network, batch, transform, cases)
     for named, attack in attacks.items():
@@ -274,12 +282,13 @@ def judge_batch(
     return found
 
 
-def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outcome) -> Cell:
+def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outcome) -> Cell:
+    attack, epsilon = key
     return Cell(
         epoch=epoch,
         tested_with=tested_with,
         case=case,
-        attack=attack[0],
+        attack=attack,
         correct=int(outcome.correct.sum()),
         total=len(outcome.correct),
         success=pack(outcome.correct),
@@ -288,6 +297,6 @@ def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outco
         linf=float(outcome.linf.mean()),
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
-        epsilon=attack[1],
+        epsilon=epsilon,
         often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
     )
