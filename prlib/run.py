@@ -234,14 +234,14 @@ def _cells(
     attacks: dict[AttackKey, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
     defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
     for epoch, network in networks:
-        for tested_with, transform in defences:
+        for tested_with, defence in defences:
             seed, where = derive(experiment.training.seed, "test", epoch, tested_with), f", epoch {epoch}"
             found: dict[tuple[AttackKey, str], list[Outcome]] = {}
             kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
-                    judged = judge_batch(network, batch, transform, cases, attacks, bar, where, experiment.draws)
+                    judged = judge_batch(network, batch, defence, cases, attacks, bar, where, experiment.draws)
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
@@ -251,7 +251,7 @@ def _cells(
 def judge_batch(
     network: nn.Module,
     batch: Batch,
-    transform: Transform | None,
+    defence: Transform | None,
     cases: tuple[str, ...],
     attacks: Mapping[AttackKey, Adversarial],
     bar: tqdm,
@@ -261,22 +261,22 @@ def judge_batch(
     """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
     after: dict[AttackKey, dict[tuple[str, ...], Tensor]] = {}
     if not attacks:
-        after["", None] = follow(network, batch, transform, cases)
+        after["", None] = follow(network, batch, defence, cases)
     for named, attack in attacks.items():
         bar.set_description(labelled(*named) + where, refresh=bar.n < len(attacks))
-        after[named] = follow(network, batch, transform, cases, attack)
+        after[named] = follow(network, batch, defence, cases, attack)
         bar.update()
     if cases == ("adaptive",):
         candidates = [batch.images, *(images["attack knowing",] for images in after.values())]
         generator = batch.generator(CHOOSING)
-        chosen = strongest(network, candidates, batch.labels, defence=transform, generator=generator)
+        chosen = strongest(network, candidates, batch.labels, defence=defence, generator=generator)
         _, epsilon = next(iter(attacks))
-        after["strongest", epsilon] = follow(network, batch, transform, cases, lambda *_: chosen)
+        after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
     found = {}
     for named, images in after.items():
         for case, outcome in measure(network, batch, cases, images).items():
             if draws > 1:  # in case adaptive alone
-                often = answered(network, batch, images["attack knowing",], transform, draws)
+                often = answered(network, batch, images["attack knowing",], defence, draws)
                 outcome = replace(outcome, often=often)
             found[named, case] = outcome
     return found

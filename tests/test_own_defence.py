@@ -152,9 +152,7 @@ def test_what_is_not_random_is_asked_once():
     defence = Known.of(lambda x, g: calls.append(1) or x, images())
     calls.clear()
     labels = torch.zeros(6, dtype=torch.int64)
-    rates = robust_probability(
-        Linear(torch.ones(64)), images(), labels, draws=40, generator=seeded(), preprocess=defence
-    )
+    rates = robust_probability(Linear(torch.ones(64)), images(), labels, draws=40, generator=seeded(), defence=defence)
     assert len(calls) == 1 and set(rates.tolist()) <= {0.0, 1.0}
 
 

@@ -16,7 +16,7 @@ from prlib.attacks.pgd import eot_pgd, pgd, transfer, transfer_through
 from prlib.attacks.search import search
 from prlib.attacks.signs import bim, fgsm, mim
 
-GIVEN = ("defence", "generator", "surrogate", "preprocess")
+GIVEN = ("defence", "generator", "surrogate")
 """Arguments that are no options of an experiment but other parts of it."""
 
 
