@@ -159,11 +159,7 @@ def all_batches(split: Split) -> range:
 
 
 def follow(
-    model: nn.Module,
-    batch: Batch,
-    defence: Transform | None,
-    cases: Iterable[str],
-    attack: Adversarial | None = None,
+    model: nn.Module, batch: Batch, defence: Transform | None, cases: Iterable[str], attack: Adversarial | None = None
 ) -> dict[tuple[str, ...], Tensor]:
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
     paths = [(CASES | MORE_CASES)[case] for case in cases]

@@ -147,13 +147,7 @@ def mosaic(
 
 def picture(ax: Axes, image: Tensor) -> None:
     """Show an image C×H×W without axes, its pixels as squares."""
-    ax.imshow(
-        image.permute(1, 2, 0).squeeze(-1).numpy(),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="none",
-    )
+    ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none")
     ax.set_axis_off()
 
 
