@@ -102,6 +102,7 @@ def drawn(draw: Callable[Concatenate[Layout, _Given], Figure]) -> Callable[_Give
     signature = inspect.signature(draw)  # what help and the reference show
     _, *parameters = signature.parameters.values()
     both.__signature__ = signature.replace(parameters=parameters, return_annotation=Drawn)  # type: ignore[attr-defined]
+    both.__module__ = __name__.rpartition(".")[0]  # where chapters find it, not where it is drawn
     both.__annotations__ = draw.__annotations__ | {"return": Drawn}
     return both
 
