@@ -5,6 +5,7 @@ An experiment's way through ``run``: the store is asked for its record (``Store.
 stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``judge_batch``: the
 steps of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
 (``_cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
+From there ``prlib.findings.cells`` reads accuracies (``measured``) and puts the paper's beside them (``compare``).
 """
 
 import time
