@@ -399,6 +399,19 @@ def test_an_unbounded_attack_that_leaves_more_than_a_bounded_one_is_flagged(cw, 
     wrong = dataclasses.replace(clean, cells=(cell(50, "none", "normal", "", 0.0, 10_000),))
     found = sanity([one_cell("mnist", "pr", "pr", 50, "cw", "B", cw, 1000, seed=2), strongest, wrong])
     assert list(found[lambda rows_: rows_.check == UNBOUNDED].outcome) == ["passed"]
+    # A part of CW's images says as much, a few in common nothing; and of CW's trainings the one counts that PGD met.
+    others = [
+        one_cell("mnist", "pr", "pr", 50, "cw", "B", cw, 1000, seed=2),
+        of_training(one_cell("mnist", "pr", "pr", 50, "cw", "B", 1.0, 1000), seed=1),
+    ]
+    for drawn, outcomes in ((None, [outcome]), (7, [])):
+        part = dataclasses.replace(strongest.experiment, n_test=500, drawn=drawn)
+        some = one_cell("mnist", "pr", "none", 50, "pgd", "adaptive", pgd, 500, seed=1).cells
+        some = (dataclasses.replace(some[0], attack="strongest"),)
+        found = sanity([*others, dataclasses.replace(strongest, experiment=part, cells=some), clean])
+        found = found[lambda rows_: rows_.check == UNBOUNDED]
+        assert list(found.outcome) == outcomes
+        assert all(len(kept.trainings) == 1 for evidence in found.evidence for kept in evidence)
 
 
 @pytest.mark.parametrize(
@@ -568,6 +581,16 @@ def test_a_runs_numbers_stand_beside_the_published_ones_of_the_same_network_and_
         assert alone["on this machine"].startswith(f"{mark}{again:.4f} [")
         assert alone["published"] == ("0.8000" if mark else "–")
     assert pages.just_now(published, pages.Here(Parameters("published"), []), "chapter") is None
+
+
+def test_a_long_table_of_a_runs_numbers_is_folded_under_their_count():
+    cells = [one_cell("mnist", "pr", "pr", epochs, "mim", "A", 0.8, 1000) for epochs in range(1, 14)]
+    here = list(cells)
+    assert pages.just_now(cells[:12], pages.Here(Parameters("sample"), here[:12]), "chapter").fold == ""
+    here[0] = one_cell("mnist", "pr", "pr", 1, "mim", "A", 0.2, 1000)
+    table = pages.just_now(cells[:-1], pages.Here(Parameters("sample"), here), "chapter")
+    assert table.fold.startswith("13 accuracies measured on this machine, just now: 11 of 12 agree")
+    assert pages.just_now([], pages.Here(Parameters("sample"), here), "chapter").fold.endswith("just now")
 
 
 def test_only_the_seeds_that_a_run_has_are_compared_with_it():

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from IPython.display import Markdown
 
 from prlib.data import DATASETS
@@ -11,12 +12,15 @@ from prlib.findings.cells import each_once, measured
 from prlib.findings.here import Counted, beside
 from prlib.pages.content import Content, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
-from prlib.pages.tables import COUNT, Column, Table, accuracy, badged, frame
+from prlib.pages.tables import COUNT, Column, Table, accuracy, badged, folded, frame
 from prlib.profiles import OVERRIDES, Parameters
 from prlib.record import Record
 
 HERE = "on this machine"
 """The column of the run's numbers."""
+
+OPEN = 12
+"""Rows of a run's table that stand open; of a longer one a line with its count does, under which it is folded."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Here:
 
 def just_now(records: Iterable[Record], here: Here, chapter: str) -> Table | None:
     """The run's accuracies, with the published ones of the same networks beside them; None if there is no run.
+
+    A long table is folded under a line that counts them.
 
     Args:
         records: the published ones.
@@ -55,7 +61,8 @@ def just_now(records: Iterable[Record], here: Here, chapter: str) -> Table | Non
         "What this run measured. ✓: the published accuracy of the same network, on more images, differs by no more "
         "than the 95% interval of the difference allows; ✗: by more." + conditions
     )
-    return Table(frame(rows), caption, f"just-now-{chapter}", columns)
+    table = Table(frame(rows), caption, f"just-now-{chapter}", columns)
+    return folded(table, _counted(judged)) if len(rows) > OPEN else table
 
 
 def reproduced(records: Iterable[Record], here: Here) -> Markdown | None:
@@ -80,6 +87,12 @@ def described(parameters: Parameters) -> str:
     changed = {name: getattr(parameters, name) for name in OVERRIDES}
     chosen = ", ".join(f"{name} = {value}" for name, value in changed.items() if value is not None)
     return f"profile `{parameters.profile}`{f' with {chosen}' if chosen else ''}, just now"
+
+
+def _counted(judged: pd.DataFrame) -> str:
+    found = Counted.among(judged.reproduces)
+    agree = f": {found.agree} of {found.of} agree with the published ones" if found.of else ""
+    return f"{len(judged)} accuracies measured {HERE}, just now{agree}"
 
 
 def _marked(value: tuple[Any, bool | None]) -> Content:
