@@ -51,7 +51,7 @@ def growth() -> Iterator[Row]:
 
     def eot(draws: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        options: dict[str, Any] = {"epsilon": 0.3, "step_size": 0.05, "steps": 3, "preprocess": straight}
+        options: dict[str, Any] = {"epsilon": 0.3, "step_size": 0.05, "steps": 3, "defence": straight}
         attacks.pgd(fast, images[:100], labels[:100], generator=generator, draws=draws, **options)
 
     for n in (125, 250, 500):

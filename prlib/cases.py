@@ -104,7 +104,7 @@ class Outcome:
 def judge(
     model: nn.Module,
     split: Split,
-    transform: Transform | None,
+    defence: Transform | None,
     seed: int,
     cases: Iterable[str] = ("normal",),
     attack: Adversarial | None = None,
@@ -118,9 +118,9 @@ def judge(
 
     Args:
         model: any network, which is judged in eval mode and left as found; so is a defence that is a module.
-        transform: the defence; None leaves images as they are.
+        defence: None leaves images as they are.
         attack: called with the model, images and true labels, returns adversarial images. Needed in all but normal. In
-            case "adaptive" it is called with the transform and a generator, too.
+            case "adaptive" it is called with the defence and a generator, too.
 
     Raises:
         ValueError: an argument is not allowed; the model's logits are not N×K, or not finite; a step's images are of
@@ -134,7 +134,7 @@ def judge(
     for number in batches:
         batch = Batch.of(split, number, int(seed), network.device)
         with unchanged(model):
-            after = follow(model, batch, transform, cases, attack)
+            after = follow(model, batch, defence, cases, attack)
         found.append(measure(model, batch, cases, after))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
@@ -159,26 +159,22 @@ def all_batches(split: Split) -> range:
 
 
 def follow(
-    model: nn.Module,
-    batch: Batch,
-    transform: Transform | None,
-    cases: Iterable[str],
-    attack: Adversarial | None = None,
+    model: nn.Module, batch: Batch, defence: Transform | None, cases: Iterable[str], attack: Adversarial | None = None
 ) -> dict[tuple[str, ...], Tensor]:
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
     paths = [(CASES | MORE_CASES)[case] for case in cases]
-    with guard(model, batch.labels, transform), _seeded(batch.seed):
+    with guard(model, batch.labels, defence), _seeded(batch.seed):
         after: dict[tuple[str, ...], Tensor] = {(): in_order(batch.images)}
         for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
             before, step = after[path[:-1]], path[-1]
             if step == "defend":
                 again = 2 * ATTACKING * path[:-1].count("defend")
-                redrawn = before if transform is None else transform(before.clone(), batch.generator(again))
+                redrawn = before if defence is None else defence(before.clone(), batch.generator(again))
                 after[path] = settled("the defence", redrawn, before)
             elif attack is None:
                 raise ValueError("every case but normal needs an attack; got None")
             else:
-                told = (transform, batch.generator(ATTACKING)) if step == "attack knowing" else ()
+                told = (defence, batch.generator(ATTACKING)) if step == "attack knowing" else ()
                 attacked = attack(model, before.clone(), batch.labels.clone(), *told)
                 after[path] = settled("the attack", attacked, before)
     return after
@@ -200,11 +196,11 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def answered(model: nn.Module, batch: Batch, images: Tensor, transform: Transform | None, draws: int) -> Tensor:
+def answered(model: nn.Module, batch: Batch, images: Tensor, defence: Transform | None, draws: int) -> Tensor:
     """How often a random defence before the model is right about the batch's attacked images, of new draws: uint8 N."""
     generator = batch.generator(ANSWERING)
     rates = robust_probability(
-        model, images, batch.labels, draws=draws, generator=generator, preprocess=transform, batch_size=BATCH_SIZE
+        model, images, batch.labels, draws=draws, generator=generator, defence=defence, batch_size=BATCH_SIZE
     )
     return (rates * draws).round().to(torch.uint8).cpu()
 

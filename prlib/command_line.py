@@ -211,66 +211,60 @@ def _print_cells(record: Record) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    which = argparse.ArgumentParser(add_help=False)
+    data, which, shown = (argparse.ArgumentParser(add_help=False) for _ in range(3))  # options that commands share
+    data.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
     which.add_argument("only", nargs="*", help="only experiments whose names (or trainings') start so")
     add_options(which, Parameters, "profile", "datasets", *OVERRIDES)
-    which.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
-
-    shown = argparse.ArgumentParser(add_help=False)
     bars = "bar" if sys.stderr.isatty() else "lines"
     shown.add_argument("--progress", choices=("bar", "lines", "none"), default=bars, help="(default: %(default)s)")
 
     parser = argparse.ArgumentParser(prog="python -m prlib", description="Measure the book's experiments.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_measuring(commands, [which, data], shown)
+    add_attack(commands, [shown, data]).set_defaults(command=_attack)
+    _add_packing(commands, [which, data], data)
+    return parser
 
-    command = commands.add_parser(
-        "run", parents=[which, shown], help="measure what is missing (an interrupted run goes on)"
-    )
+
+def _add_measuring(commands: Any, which: list[argparse.ArgumentParser], shown: argparse.ArgumentParser) -> None:
+    """Add the commands that measure experiments and show them."""
+    text = "measure what is missing (an interrupted run goes on)"
+    command = commands.add_parser("run", parents=[*which, shown], help=text)
     add_options(command, Parameters, "device", "recompute")
     command.add_argument("--tf32", action="store_true", help="faster and less exact products on a GPU")
     command.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side, a process each")
-    command.add_argument(
-        "--minutes", type=float, default=math.inf, metavar="N", help="stop in time; the same command goes on later"
-    )
+    text = "stop in time; the same command goes on later"
+    command.add_argument("--minutes", type=float, default=math.inf, metavar="N", help=text)
     command.set_defaults(command=_run)
 
     command = commands.add_parser(
-        "list", parents=[which], help="the experiments, what is missing, how long, how much disk"
+        "list", parents=which, help="the experiments, what is missing, how long, how much disk"
     )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--names", action="store_true", help="a line each: ready or to-do, its name, its training's name")
     form.add_argument("--json", action="store_true", help="for programs: what is ready, and a job for each training")
     command.set_defaults(command=_list)
 
-    command = commands.add_parser("show", parents=[which], help="the stored records' accuracies")
+    command = commands.add_parser("show", parents=which, help="the stored records' accuracies")
     command.add_argument("--json", action="store_true", help="the whole records")
     command.set_defaults(command=_show)
 
-    command = commands.add_parser(
-        "verify",
-        parents=[which, shown],
-        help="judge again at the epochs whose weights are stored; compare with the records",
-    )
-    command.add_argument(
-        "--images",
-        type=int,
-        default=1000,
-        metavar="N",
-        help=f"test images, rounded up to whole batches of {BATCH_SIZE} (default: %(default)s)",
-    )
+    text = "judge again at the epochs whose weights are stored; compare with the records"
+    command = commands.add_parser("verify", parents=[*which, shown], help=text)
+    text = f"test images, rounded up to whole batches of {BATCH_SIZE} (default: %(default)s)"
+    command.add_argument("--images", type=int, default=1000, metavar="N", help=text)
     command.add_argument("--least", type=float, default=0.995, help="share that must agree (default: %(default)s)")
     command.set_defaults(command=_verify)
 
-    add_attack(commands, shown).set_defaults(command=_attack)
 
+def _add_packing(commands: Any, which: list[argparse.ArgumentParser], data: argparse.ArgumentParser) -> None:
+    """Add the commands whose results travel between machines."""
     parts = argparse.ArgumentParser(add_help=False)
-    parts.add_argument(
-        "--megabytes", type=float, default=60, metavar="N", help="at most, of each part (default: %(default)s)"
-    )
+    text = "at most, of each part (default: %(default)s)"
+    parts.add_argument("--megabytes", type=float, default=60, metavar="N", help=text)
 
-    command = commands.add_parser(
-        "pack", parents=[which, parts], help="pack what has been measured into results-1.tar, results-2.tar, …"
-    )
+    text = "pack what has been measured into results-1.tar, results-2.tar, …"
+    command = commands.add_parser("pack", parents=[*which, parts], help=text)
     command.add_argument("--out", default=".", metavar="DIR", help="(default: the working folder)")
     command.set_defaults(command=_pack)
 
@@ -279,10 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", dest="into", help="another than the one that they were measured for")
     command.set_defaults(command=_merge)
 
-    command = commands.add_parser(
-        "bundle", parents=[parts], help="pack code, wheels and datasets for a machine without a network"
-    )
+    text = "pack code, wheels and datasets for a machine without a network"
+    command = commands.add_parser("bundle", parents=[parts, data], help=text)
     command.add_argument("--out", default="_build/bundle", metavar="DIR", help="(default: %(default)s)")
-    command.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
     command.set_defaults(command=_bundle)
-    return parser

@@ -29,6 +29,8 @@ BUILDERS: dict[str, Callable[..., Transform | None]] = {
 }
 """How each kind of preprocessor is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
 
+A ``seed`` among the options is the training's.
+
 :meta hide-value:
 """
 

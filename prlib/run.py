@@ -5,6 +5,7 @@ An experiment's way through ``run``: the store is asked for its record (``Store.
 stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``judge_batch``: the
 steps of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
 (``_cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
+From there ``prlib.findings.cells`` reads accuracies (``measured``) and puts the paper's beside them (``compare``).
 """
 
 import time
@@ -30,7 +31,7 @@ from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import progress_bar, train
 
-Named = tuple[str, float | None]
+AttackKey = tuple[str, float | None]
 """An attack's name and its ε, as in an experiment."""
 
 
@@ -173,10 +174,18 @@ def _networks(
     with context.store.lock(training, context.tf32) as usual:
         if folder is None:
             context.store.gather(training, epochs, context.tf32)
-        preparation, seed = training.defence.preparation(context.device), derive(training.seed, "training")
-        where = (folder or usual, context.device, context.progress)
-        how = (training.recipe, preparation, epochs, seed)
-        yield from train(split, *how, *where, training.name, context.store.precision)
+        yield from train(
+            split,
+            training.recipe,
+            training.defence.preparation(context.device),
+            epochs,
+            derive(training.seed, "training"),
+            folder or usual,
+            device=context.device,
+            progress=context.progress,
+            name=training.name,
+            precision=context.store.precision,
+        )
 
 
 def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
@@ -223,17 +232,17 @@ def _cells(
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
     cases = experiment.cases or ("normal",)
-    attacks: dict[Named, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
+    attacks: dict[AttackKey, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
     defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
     for epoch, network in networks:
-        for tested_with, transform in defences:
+        for tested_with, defence in defences:
             seed, where = derive(experiment.training.seed, "test", epoch, tested_with), f", epoch {epoch}"
-            found: dict[tuple[Named, str], list[Outcome]] = {}
+            found: dict[tuple[AttackKey, str], list[Outcome]] = {}
             kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
-                    judged = judge_batch(network, batch, transform, cases, attacks, bar, where, experiment.draws)
+                    judged = judge_batch(network, batch, defence, cases, attacks, bar, where, experiment.draws)
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
@@ -243,43 +252,44 @@ def _cells(
 def judge_batch(
     network: nn.Module,
     batch: Batch,
-    transform: Transform | None,
+    defence: Transform | None,
     cases: tuple[str, ...],
-    attacks: Mapping[Named, Adversarial],
+    attacks: Mapping[AttackKey, Adversarial],
     bar: tqdm,
     where: str,
     draws: int,
-) -> dict[tuple[Named, str], Outcome]:
+) -> dict[tuple[AttackKey, str], Outcome]:
     """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
-    after: dict[Named, dict[tuple[str, ...], Tensor]] = {}
+    after: dict[AttackKey, dict[tuple[str, ...], Tensor]] = {}
     if not attacks:
-        after["", None] = follow(network, batch, transform, cases)
+        after["", None] = follow(network, batch, defence, cases)
     for named, attack in attacks.items():
         bar.set_description(labelled(*named) + where, refresh=bar.n < len(attacks))
-        after[named] = follow(network, batch, transform, cases, attack)
+        after[named] = follow(network, batch, defence, cases, attack)
         bar.update()
     if cases == ("adaptive",):
         candidates = [batch.images, *(images["attack knowing",] for images in after.values())]
         generator = batch.generator(CHOOSING)
-        chosen = strongest(network, candidates, batch.labels, defence=transform, generator=generator)
+        chosen = strongest(network, candidates, batch.labels, defence=defence, generator=generator)
         _, epsilon = next(iter(attacks))
-        after["strongest", epsilon] = follow(network, batch, transform, cases, lambda *_: chosen)
+        after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
     found = {}
     for named, images in after.items():
         for case, outcome in measure(network, batch, cases, images).items():
             if draws > 1:  # in case adaptive alone
-                often = answered(network, batch, images["attack knowing",], transform, draws)
+                often = answered(network, batch, images["attack knowing",], defence, draws)
                 outcome = replace(outcome, often=often)
             found[named, case] = outcome
     return found
 
 
-def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outcome) -> Cell:
+def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outcome) -> Cell:
+    attack, epsilon = key
     return Cell(
         epoch=epoch,
         tested_with=tested_with,
         case=case,
-        attack=attack[0],
+        attack=attack,
         correct=int(outcome.correct.sum()),
         total=len(outcome.correct),
         success=pack(outcome.correct),
@@ -288,6 +298,6 @@ def _cell(epoch: int, tested_with: str, case: str, attack: Named, outcome: Outco
         linf=float(outcome.linf.mean()),
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
-        epsilon=attack[1],
+        epsilon=epsilon,
         often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
     )

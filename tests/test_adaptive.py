@@ -268,7 +268,7 @@ def test_an_attack_that_knows_the_redraw_crosses_its_thresholds(name):
     assert (adversarial - clean).abs().max() <= 0.1 + 1e-6
     assert adversarial.min() >= 0 and adversarial.max() <= 1
     before, after = (
-        robust_probability(TwoPixels(), x, labels, draws=500, preprocess=ONE, generator=seeded()).mean()
+        robust_probability(TwoPixels(), x, labels, draws=500, defence=ONE, generator=seeded()).mean()
         for x in (clean, adversarial)
     )
     # Square stops at the first query that fools the mean of its few draws.

@@ -372,7 +372,7 @@ def test_eot_finds_the_sign_of_the_expected_gradient():
     labels = torch.tensor([0, 1, 0])
     expected = torch.tensor([1.0, -1, 1])[:, None, None, None] * weight.sign().view(SHAPE)
     # A step of twice epsilon ends on the same face wherever it started.
-    attack = partial(pgd, model, images, labels, epsilon=0.1, step_size=0.2, steps=1, preprocess=flip_pixels)
+    attack = partial(pgd, model, images, labels, epsilon=0.1, step_size=0.2, steps=1, defence=flip_pixels)
     right = {
         draws: ((attack(draws=draws, generator=seeded()) - images).sign() == expected).float().mean()
         for draws in (1, 301)
@@ -384,7 +384,7 @@ def test_eot_tiles_its_draws_into_batches_of_the_allowed_size():
     model, sizes = random_linear(2), []
     model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     attack = partial(pgd, model, random_images(10), epsilon=0.1, step_size=0.1, steps=2, generator=seeded())
-    attack(draws=5, batch_size=20, preprocess=flip_pixels)
+    attack(draws=5, batch_size=20, defence=flip_pixels)
     assert sizes == 4 * [20] + 4 * [20] + 4 * [10]  # prediction, two steps, judgement
 
 
@@ -407,7 +407,7 @@ def test_straight_through_defeats_a_staircase():
     labels = model(images).argmax(1)
     weight = model[1].weight.detach().view(2, *SHAPE)
     attack = partial(pgd, model, images, labels, epsilon=0.1, step_size=0.05, steps=6, draws=4)
-    adversarial = attack(generator=seeded(), preprocess=straight_through(posterise))
+    adversarial = attack(generator=seeded(), defence=straight_through(posterise))
     expected = images + 0.1 * (weight[1 - labels] - weight[labels]).sign()
     torch.testing.assert_close(adversarial, expected, rtol=0, atol=1e-6)
 
@@ -421,7 +421,7 @@ def test_robust_probability_is_the_mean_over_fresh_draws():
     images = torch.full((30, *SHAPE), 1.0)
     images[:, 0, 0, 0] = chance
     generator = seeded()
-    judge = partial(robust_probability, model, images, preprocess=blackout, generator=generator)
+    judge = partial(robust_probability, model, images, defence=blackout, generator=generator)
     zeros = torch.zeros(30, dtype=torch.int64)
     first, second = judge(zeros, draws=100), judge(zeros, draws=100)
     assert not torch.equal(first, second)

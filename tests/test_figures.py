@@ -14,7 +14,7 @@ from prlib.chosen import Chosen
 from prlib.data import Split
 from prlib.findings.pairs import Bits, OneTraining
 from prlib.pages import figures
-from prlib.pages.figures.drawing import NARROW, WIDE, Layout
+from prlib.pages.figures.drawing import NARROW, WIDE, Layout, style
 from prlib.pages.figures.method import cases
 from prlib.pages.figures.results import accuracy_over_epochs
 from prlib.record import pack
@@ -137,7 +137,7 @@ def test_differences_to_the_undefended_network_are_in_points(cells, layout):
 @pytest.fixture
 def styled():
     with mpl.rc_context():
-        figures.style()
+        style()
         yield
 
 

@@ -149,7 +149,7 @@ def test_a_defence_whose_own_gradient_is_infinite() -> None:
     """PGD through a differentiable defence, not straight through: the root is in the defence."""
     adversarial = pgd(
         Network(lambda x: x), IMAGES, LABELS, **BALL, step_size=0.05, steps=10, generator=seeded(),
-        preprocess=lambda x, generator: x.sqrt(),
+        defence=lambda x, generator: x.sqrt(),
     )  # fmt: skip
     fooled = Network(torch.sqrt)(adversarial).argmax(1) != LABELS
     assert adversarial.isfinite().all() and fooled.float().mean() > 0.7

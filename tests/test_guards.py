@@ -86,11 +86,11 @@ class Around(nn.Module):
 
 def test_a_defence_in_place_measures_as_its_twin() -> None:
     judged = partial(judge, network(), SPLIT, seed=0, cases=(*ALL, "A twice", "C twice"), attack=FGSM)
-    twin = judged(transform=lambda images, generator: images * 0.5)
+    twin = judged(defence=lambda images, generator: images * 0.5)
     assert twin["normal"].l2.min() > 0.5
-    assert same(judged(transform=lambda images, generator: images.mul_(0.5)), twin)
+    assert same(judged(defence=lambda images, generator: images.mul_(0.5)), twin)
     buffer = torch.empty_like(IMAGES)  # that it gives again and again
-    assert same(judged(transform=lambda images, generator: torch.mul(images, 0.5, out=buffer)), twin)
+    assert same(judged(defence=lambda images, generator: torch.mul(images, 0.5, out=buffer)), twin)
 
 
 def test_an_attack_in_place_measures_as_its_twin() -> None:
@@ -117,7 +117,7 @@ def test_attacks_on_a_defence_in_place_are_those_on_its_twin(name: str) -> None:
     def attacked(defence: Callable[..., Tensor]) -> Tensor:
         known = {"generator": seeded()}
         if name == "robust":
-            return robust_probability(network(), IMAGES, LABELS, draws=3, preprocess=defence, **known)
+            return robust_probability(network(), IMAGES, LABELS, draws=3, defence=defence, **known)
         options = {"pgd": {"step_size": 0.05, "steps": 3}, "square": {"queries": 20}, "auto": {"steps": 5}}[name]
         function = {"pgd": eot_pgd, "square": square, "auto": auto}[name]
         return function(network(), IMAGES, LABELS, epsilon=0.1, defence=defence, **options, **known)
@@ -474,7 +474,7 @@ def test_a_split_is_of_uint8_images_and_int64_labels(images: Any, labels: Any, s
 def test_arguments_of_judge_are_checked_first(change: dict[str, Any], sentence: str) -> None:
     model = network()
     model.register_forward_pre_hook(lambda *_: pytest.fail("the network was called"))
-    arguments = {"split": SPLIT, "transform": None, "seed": 0, "cases": ALL, "attack": FGSM} | change
+    arguments = {"split": SPLIT, "defence": None, "seed": 0, "cases": ALL, "attack": FGSM} | change
     with pytest.raises(ValueError, match=sentence):
         judge(model, **arguments)
 

@@ -15,7 +15,7 @@ from prlib.attacks import crossing, eot_pgd, robust_probability
 from prlib.attacks.known import Known, is_random, staircase_of
 from prlib.command_line import main
 from prlib.data import to_float
-from prlib.own.book import images_of, records_of, strongest_cells
+from prlib.own.book import records_of, shared_images, strongest_cells
 from prlib.own.file import read
 from prlib.record import read_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
@@ -152,9 +152,7 @@ def test_what_is_not_random_is_asked_once():
     defence = Known.of(lambda x, g: calls.append(1) or x, images())
     calls.clear()
     labels = torch.zeros(6, dtype=torch.int64)
-    rates = robust_probability(
-        Linear(torch.ones(64)), images(), labels, draws=40, generator=seeded(), preprocess=defence
-    )
+    rates = robust_probability(Linear(torch.ones(64)), images(), labels, draws=40, generator=seeded(), defence=defence)
     assert len(calls) == 1 and set(rates.tolist()) <= {0.0, 1.0}
 
 
@@ -210,7 +208,7 @@ def test_the_command_attacks_and_compares_on_the_same_images(attack):
     # the images are the test set's, and what the network says of them without an attack is what is recorded
     places = np.array(result["places"])
     cells = strongest_cells(records_of("mnist"))
-    split, again = images_of("mnist", cells, 12, True, None)
+    split, again = shared_images("mnist", cells, 12, True, None)
     assert (places == again).all()
     names: dict = {}
     exec(LINEAR, names)
@@ -238,7 +236,7 @@ def test_the_command_attacks_and_compares_on_the_same_images(attack):
 def test_embedded_images_are_those_at_their_places_of_the_test_set(dataset, n):
     """By their labels, which the repository holds for the whole test set."""
     known = json.loads((ROOT / "prlib/sample/test-labels.json").read_text())[dataset.removesuffix("-gray")]
-    split, places = images_of(dataset, strongest_cells(records_of(dataset)), n, True, None)
+    split, places = shared_images(dataset, strongest_cells(records_of(dataset)), n, True, None)
     assert split.labels.tolist() == [int(known[place]) for place in places]
     assert (np.diff(places) > 0).all() and min(n, 10) <= len(split) <= n
     assert len(set(split.labels.tolist())) >= min(n, 5)

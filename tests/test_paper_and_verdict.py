@@ -20,7 +20,7 @@ from prlib.experiment import Experiment, Training, unlabelled
 from prlib.findings.cells import compare, measured
 from prlib.findings.checks import UNBOUNDED, checks, sanity, worst_cases
 from prlib.findings.choices import ablations, reasons
-from prlib.findings.claims import Comparison, decided, disagreements, judge_claim, word
+from prlib.findings.claims import Comparison, decided, judge_claim, word
 from prlib.findings.here import beside
 from prlib.findings.pairs import minus
 from prlib.pages.content import Span, code, markdown, plain
@@ -197,6 +197,21 @@ def test_claims_can_fail_be_mixed_open_or_untestable(tables):
     short = {k: v for k, v in accuracies.items() if k[1] == 50}
     assert judge_claim(claim("q1-test-phase-falls"), measured(made_up(short))).supported == "not testable"
     assert judge_claim(claim("q1-training-phase"), measured([])).supported == "not testable"
+
+
+def disagreements(prose, cells):
+    """Where prose states a verdict that the records do not give.
+
+    A sentence that states one is preceded by a comment ``% verdict CLAIM reproduced|supported WORD``, which this reads.
+    """
+    stated = re.findall(r"^% verdict (\S+) (reproduced|supported) (.+)$", prose, re.MULTILINE)
+    named = {claim for claim, _, _ in stated}
+    computed = {c["id"]: judge_claim(c, cells) for c in paper.claims() if c["id"] in named}
+    return [
+        f"the prose says {claim}: {which} {word}; the records say {getattr(computed[claim], which)}"
+        for claim, which, word in stated
+        if getattr(computed[claim], which) != word
+    ]
 
 
 def test_prose_that_disagrees_with_a_computed_verdict_is_found(tables):

@@ -182,6 +182,13 @@ def test_a_new_defence_is_one_entry_of_the_builders(monkeypatch: pytest.MonkeyPa
     assert record.cells[1].correct == int(right.sum()) and record.cells[1].l2 > 0 == record.cells[0].l2
 
 
+def test_a_new_defence_that_takes_a_seed_gets_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILDERS, "drawn", lambda share=0.5, seed=0: None)
+    monkeypatch.setitem(BUILDERS, "fixed", lambda share=0.5: None)
+    assert default_defence("drawn-once", "mnist", 7).options == (("seed", 7),)
+    assert default_defence("fixed", "mnist", 7).options == ()
+
+
 def test_a_new_dataset_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def read(split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """The brighter half of an image tells its class."""

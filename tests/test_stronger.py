@@ -203,7 +203,7 @@ def edged(n=20):
 
 
 def left(images, labels, network=None):
-    call = {"draws": 500, "preprocess": ONE, "generator": seeded(77)}
+    call = {"draws": 500, "defence": ONE, "generator": seeded(77)}
     return robust_probability(network or TwoPixels(), images, labels, **call).mean().item()
 
 
@@ -278,7 +278,7 @@ def test_a_vote_is_right_as_often_as_the_binomial_says(votes):
     def uniform(x, generator):
         return torch.rand(x.shape, generator=generator)
 
-    call = {"draws": 80, "votes": votes, "preprocess": uniform, "generator": seeded()}
+    call = {"draws": 80, "votes": votes, "defence": uniform, "generator": seeded()}
     rate = robust_probability(network, clean, labels, **call).mean().item()
     expected = stats.binom.sf(votes // 2, votes, 0.6)
     assert abs(rate - expected) < 5 * (expected * (1 - expected) / 4000) ** 0.5

@@ -26,28 +26,3 @@ from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer, transfer
 from prlib.attacks.search import search
 from prlib.attacks.signs import bim, fgsm, mim
 from prlib.attacks.staircase import Staircase, guaranteed, soft_mean
-
-__all__ = [
-    "Adversary",
-    "Known",
-    "Staircase",
-    "auto",
-    "bim",
-    "crossing",
-    "cw_l2",
-    "cw_released",
-    "eot_pgd",
-    "fgsm",
-    "guaranteed",
-    "hop_skip_jump",
-    "mim",
-    "pgd",
-    "robust_probability",
-    "search",
-    "soft_mean",
-    "square",
-    "straight_through",
-    "strongest",
-    "transfer",
-    "transfer_through",
-]

@@ -9,7 +9,7 @@ from prlib.attacks.pgd import straight_through
 from prlib.data import Transform
 from prlib.guard import guarded
 
-LOSSES = ("ce", "dlr")
+APGD_LOSSES = ("ce", "dlr")
 """What APGD climbs one after the other, the cross-entropy and the difference-of-logits ratio, which needs 3 classes."""
 
 
@@ -37,7 +37,7 @@ def auto(
     defended = BehindDefence(model, images, None if defence is None else straight_through(defence), generator, draws)
     found = []
     with torch.no_grad():
-        losses = LOSSES if model(images[:1]).shape[1] > 2 else LOSSES[:1]
+        losses = APGD_LOSSES if model(images[:1]).shape[1] > 2 else APGD_LOSSES[:1]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for loss in losses:

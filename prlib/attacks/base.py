@@ -58,8 +58,8 @@ def loss_gradient(
 ) -> Tensor:
     """Gradient of each image's loss, the mean over ``draws`` copies of it."""
     images = images.detach().requires_grad_()
-    aims = None if towards is None else towards.repeat(draws)
-    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), aims)
+    repeated = None if towards is None else towards.repeat(draws)
+    losses = LOSSES[loss](model(images.repeat(draws, 1, 1, 1)), labels.repeat(draws), repeated)
     return torch.autograd.grad(losses.sum() / draws, images)[0]
 
 
@@ -91,11 +91,11 @@ def climb(
     return adversarial
 
 
-def defended(model: nn.Module, preprocess: Transform | None, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """The model behind a preprocessor, which gets copies: images N×C×H×W to logits N×K; every call draws afresh."""
-    if preprocess is None:
+def defended(model: nn.Module, defence: Transform | None, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """The model behind a defence, which gets copies: images N×C×H×W to logits N×K; every call draws afresh."""
+    if defence is None:
         return model
-    return lambda images: model(alike("the defence", preprocess(copied(images), generator), images))
+    return lambda images: model(alike("the defence", defence(copied(images), generator), images))
 
 
 def by_batch(

@@ -1,11 +1,15 @@
 """Carlini and Wagner's L2 attack (paper, Eq. 6)."""
 
 import math
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prlib.attacks.base import LARGEST, by_batch, check_parameters, margin, per_image
+from prlib.attacks.base import LARGEST, BehindDefence, by_batch, check_parameters, margin, per_image
+from prlib.attacks.pgd import straight_through
+from prlib.data import Transform
 from prlib.guard import guarded
 
 WINDOW = 62
@@ -68,6 +72,27 @@ def cw_l2(
     best, rest = images.clone(), (~success).nonzero().squeeze(1)
     best[rest], success[rest] = search(best[rest], targets[rest])
     return best, success
+
+
+@wraps(cw_l2)
+def cw_images(*arguments: Any, **options: Any) -> Tensor:
+    """CW's images alone: where it fails they are the originals."""
+    return cw_l2(*arguments, **options)[0]
+
+
+def cw_through(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    defence: Transform | None,
+    generator: torch.Generator,
+    draws: int = 10,
+    **options: Any,
+) -> Tensor:
+    """CW on the mean logits of so many draws; a random defence can still be right now and then: ask for confidence."""
+    through = None if defence is None else straight_through(defence)
+    return cw_l2(BehindDefence(model, images, through, generator, draws), images, labels, **options)[0]
 
 
 @guarded

@@ -20,21 +20,21 @@ def robust_probability(
     *,
     draws: int,
     generator: torch.Generator,
-    preprocess: Transform | None = None,
+    defence: Transform | None = None,
     votes: int = 1,
     batch_size: int = 128,
 ) -> Tensor:
     """How often a random defence classifies each image as its label, over fresh ``draws``: float N in [0, 1].
 
     Success on one draw says little against a random defence, and less on a draw the attack has seen: the defence's
-    accuracy is the mean of this over the images. ``generator`` and ``preprocess`` are as for ``pgd``.
+    accuracy is the mean of this over the images. ``generator`` and ``defence`` are as for ``pgd``.
 
     Args:
         votes: a defender who asks so often for each answer, and takes what most say (the lower class of a tie).
     """
     check_parameters(draws=draws, votes=votes, batch_size=batch_size)
-    network = defended(model, preprocess, generator)
-    draws = draws if preprocess is None or is_random(preprocess) else 1  # all would be alike
+    network = defended(model, defence, generator)
+    draws = draws if defence is None or is_random(defence) else 1  # all would be alike
 
     @torch.no_grad()
     def judge(batch: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def strongest(
     Whoever judges the choice must do so on fresh draws: these have been used to choose.
     """
     rates = [
-        robust_probability(model, images, labels, draws=draws, generator=generator, preprocess=defence)
+        robust_probability(model, images, labels, draws=draws, generator=generator, defence=defence)
         for images in candidates
     ]
     return torch.stack(list(candidates))[torch.stack(rates).argmin(0), torch.arange(len(labels))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prlib.attacks.staircase import Staircase
+from prlib.attacks.staircase import Staircase, redraw_behind
 from prlib.data import Transform, check_images
 from prlib.guard import settled
 from prlib.redraw import PixelRedraw, Quantised
@@ -65,7 +65,7 @@ class Known:
                 "beside it"
             )
         if isinstance(transform, PixelRedraw | Quantised):
-            redraw = transform if isinstance(transform, PixelRedraw) else transform.redraw
+            redraw = redraw_behind(transform)
             pixelwise = len(redraw.weight) == 1 or redraw.choice == "pixel"
             return cls(transform, random, False, Staircase.of(redraw) if pixelwise else None)
         stairs = None if random else _probed(answer, tried)
@@ -96,11 +96,7 @@ def staircase_of(defence: Transform | None) -> Staircase:
         if defence.staircase is None:
             raise ValueError("the defence must sort pixels into cells; this one does not, as far as is known")
         return defence.staircase
-    if isinstance(defence, Quantised):
-        return Staircase.of(defence.redraw)
-    if not isinstance(defence, PixelRedraw):
-        raise ValueError(f"the defence must be a PixelRedraw or Quantised; got {type(defence).__name__}")
-    return Staircase.of(defence)
+    return Staircase.of(redraw_behind(defence))
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -37,7 +37,7 @@ def pgd(
     generator: torch.Generator,
     restarts: int = 1,
     draws: int = 1,
-    preprocess: Transform | None = None,
+    defence: Transform | None = None,
     loss: str = "cross-entropy",
     direction: str = "sign",
     targets: int = 0,
@@ -52,18 +52,18 @@ def pgd(
         generator: of the starts and of the defence's draws.
         draws: a random defence is attacked in expectation: predictions, gradients and margins are means over so
             many draws, tiled into one batch (EOT; Athalye et al., 2018).
-        preprocess: the random defence in front of the model, made differentiable by ``straight_through`` where it
-            is not so by itself. None if the model is random by itself, or nothing is.
+        defence: in front of the model, made differentiable by ``straight_through`` where it is not so by itself; None
+            if there is none, or the model itself is random.
         loss: what is climbed: "cross-entropy", or "margin", the largest other logit minus the label's, whose gradient
             does not vanish where the network is sure of itself (Carlini & Wagner, 2017).
-        direction: what each step follows, a key of ``prlib.attacks.base.DIRECTIONS``.
+        direction: what each step follows, a key of ``prlib.attacks.directions.DIRECTIONS``.
         targets: from each start towards so many of the likeliest wrong classes in turn; 0 is any class but the label.
         late_draws: draws in the last quarter of the steps, and for judging what they end with; 0 is as many as before.
     """
     check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
     check_parameters(restarts=restarts, draws=draws, loss=loss, direction=direction)
     check_parameters(targets=targets, late_draws=late_draws)
-    network = defended(model, preprocess, generator)
+    network = defended(model, defence, generator)
     most, late = max(draws, late_draws), steps // 4 if late_draws else 0
     phases = [(steps - late, draws), (late, late_draws)]
 
@@ -93,19 +93,19 @@ def pgd(
     return torch.cat(by_batch(attack, model, images, labels, max(1, batch_size // most), mean_logits))
 
 
-def straight_through(preprocess: Transform) -> Transform:
-    """``preprocess`` with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
+def straight_through(defence: Transform) -> Transform:
+    """The defence with the identity as its derivative (straight-through BPDA; Athalye et al., 2018).
 
-    For random or non-differentiable preprocessors whose output stays near the input, such as a redraw. (A smooth
+    For random or non-differentiable defences whose output stays near the input, such as a redraw. (A smooth
     stand-in that grows with each pixel would give sign steps the same direction.) One that is ``Known`` to be
     differentiable stays as it is.
     """
-    if isinstance(preprocess, Known) and preprocess.differentiable:
-        return preprocess
+    if isinstance(defence, Known) and defence.differentiable:
+        return defence
 
     def wrapped(images: Tensor, generator: torch.Generator) -> Tensor:
         with torch.no_grad():
-            processed = alike("the defence", preprocess(images.clone(), generator), images)
+            processed = alike("the defence", defence(images.clone(), generator), images)
         return processed + (images - images.detach())  # plus exactly zero
 
     return wrapped
@@ -134,7 +134,7 @@ def eot_pgd(
         def through(x: Tensor, _: torch.Generator) -> Tensor:
             return soft_mean(redraw, x)
 
-    return pgd(model, images, labels, preprocess=through, generator=generator, **options)
+    return pgd(model, images, labels, defence=through, generator=generator, **options)
 
 
 def transfer(

@@ -2,24 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from prlib.attacks.auto import LOSSES, auto
-from prlib.attacks.base import BehindDefence, torchattacks
+from prlib.attacks.auto import APGD_LOSSES, auto
+from prlib.attacks.base import torchattacks
 from prlib.attacks.black_box import foolbox, hop_skip_jump, square
-from prlib.attacks.carlini_wagner import cw_l2, cw_released
+from prlib.attacks.carlini_wagner import cw_images, cw_released, cw_through
 from prlib.attacks.crossing import crossing
-from prlib.attacks.pgd import eot_pgd, pgd, straight_through, transfer, transfer_through
+from prlib.attacks.pgd import eot_pgd, pgd, transfer, transfer_through
 from prlib.attacks.search import search
 from prlib.attacks.signs import bim, fgsm, mim
-from prlib.data import Transform
 
-GIVEN = ("defence", "generator", "surrogate", "preprocess")
+GIVEN = ("defence", "generator", "surrogate")
 """Arguments that are no options of an experiment but other parts of it."""
 
 
@@ -39,7 +36,7 @@ class Kind:
         function: of a model, images, labels and options, to adversarial images.
         computes: its ``Cost`` as a function of the options, which it takes by their names.
         needs: what else it must be given, of "defence" (what is in front of the model), "generator" and "surrogate"
-            (a network without a defence). Only the case "adaptive" gives these.
+            (another network, on which it is made). Only the case "adaptive" gives these.
         follows_gradient: whether it sees the gradient of the network that it attacks, or is a black-box attack.
         bounded: whether it stays within an ε.
         passes_on: the function that takes the options which ``function`` does not name.
@@ -79,27 +76,6 @@ class Kind:
             self.library()
 
 
-@wraps(cw_l2)
-def _closest(*arguments: Any, **options: Any) -> Tensor:
-    """CW's images alone: where it fails they are the originals."""
-    return cw_l2(*arguments, **options)[0]
-
-
-def _closest_through(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    defence: Transform | None,
-    generator: torch.Generator,
-    draws: int = 10,
-    **options: Any,
-) -> Tensor:
-    """CW on the mean logits of so many draws; a random defence can still be right now and then: ask for confidence."""
-    through = None if defence is None else straight_through(defence)
-    return cw_l2(BehindDefence(model, images, through, generator, draws), images, labels, **options)[0]
-
-
 def _each_step(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
     late = steps // 4 if late_draws else 0
     return Cost(((steps - late) * draws + late * late_draws) * restarts * max(1, targets))
@@ -117,7 +93,7 @@ KINDS: dict[str, Kind] = {
     "mim": Kind("MIM", mim, _each_step),
     "cw_l2": Kind(
         "CW",
-        _closest,
+        cw_images,
         # images leave when they are done, on average about half-way
         lambda max_steps, binary_search_steps, **_: Cost(binary_search_steps * max_steps / 2),
         bounded=False,
@@ -147,16 +123,16 @@ KINDS: dict[str, Kind] = {
     ),
     "cw_through": Kind(
         "CW through the defence",
-        _closest_through,
+        cw_through,
         lambda max_steps, binary_search_steps, draws, **_: Cost(draws * binary_search_steps * max_steps / 2),
         _DEFENCE,
         bounded=False,
-        passes_on=_closest,
+        passes_on=cw_images,
     ),
     "auto": Kind(
         "AutoAttack, random version",
         auto,
-        lambda steps, draws, **_: Cost(len(LOSSES) * steps * draws),
+        lambda steps, draws, **_: Cost(len(APGD_LOSSES) * steps * draws),
         _DEFENCE,
         library=torchattacks,
     ),
@@ -177,7 +153,7 @@ KINDS: dict[str, Kind] = {
         passes_on=pgd,
     ),
 }
-"""The kinds of attack by the names of their functions in ``prlib.attacks``, as the option "function" has them.
+"""The kinds of attack by what the option "function" calls them.
 
 :meta hide-value:
 """

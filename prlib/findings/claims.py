@@ -1,6 +1,5 @@
 """Claims × records: was the number matched, is the claim supported?"""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -123,21 +122,6 @@ def decided(found: Sequence[Comparison]) -> list[Comparison]:
 def judge_claims(measured: pd.DataFrame, prefix: str = "") -> list[Verdict]:
     """The verdicts on the claims whose id starts with ``prefix``."""
     return [judge_claim(claim, measured) for claim in paper.claims() if claim["id"].startswith(prefix)]
-
-
-def disagreements(prose: str, measured: pd.DataFrame) -> list[str]:
-    """Where prose states a verdict that the records do not give.
-
-    A sentence that states one is preceded by a comment ``% verdict CLAIM reproduced|supported WORD``, which this reads.
-    """
-    stated = re.findall(r"^% verdict (\S+) (reproduced|supported) (.+)$", prose, re.MULTILINE)
-    named = {claim for claim, _, _ in stated}
-    computed = {c["id"]: judge_claim(c, measured) for c in paper.claims() if c["id"] in named}
-    return [
-        f"the prose says {claim}: {which} {word}; the records say {getattr(computed[claim], which)}"
-        for claim, which, word in stated
-        if getattr(computed[claim], which) != word
-    ]
 
 
 def relate(relation: str, differences: np.ndarray, tolerance: float) -> tuple[str, float]:

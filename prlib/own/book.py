@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from prlib.statistics import Estimate, paired
 from prlib.store import Store
 
 
-class Beside(NamedTuple):
+class BookRow(NamedTuple):
     """A published accuracy under the strongest of several attacks, beside one's own on the same images.
 
     Args:
@@ -54,7 +54,9 @@ def strongest_cells(records: Iterable[Record], epsilon: float = 0.0) -> pd.DataF
     return best(cells, ["dataset", "defence", "epochs", "phase"])
 
 
-def images_of(dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: str | Path | None) -> tuple[Split, Any]:
+def shared_images(
+    dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: str | Path | None
+) -> tuple[Split, np.ndarray]:
     """Up to n test images that most of these cells were judged on, and their places in the test set, int N ascending.
 
     Args:
@@ -76,7 +78,7 @@ def images_of(dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: s
     return Split.of(split.images[chosen], split.labels[chosen], dataset, "test", split.source), places
 
 
-def beside(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> list[Beside]:
+def book_rows(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> list[BookRow]:
     """The cells beside one's own answers (``right``, float N) to the images at these places, the least robust first.
 
     Cells without a common image are left out, and of several trainings the first counts.
@@ -89,5 +91,5 @@ def beside(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> list[B
             theirs = bits.at(shared)
             difference = paired((right[ours] - theirs)[None])
             named = cell.defence, cell.phase, cell.of, len(shared)
-            rows.append(Beside(*named, float(theirs.mean()), difference, cell.record))
+            rows.append(BookRow(*named, float(theirs.mean()), difference, cell.record))
     return sorted(rows, key=lambda row: row.theirs)

@@ -13,7 +13,7 @@ from prlib.data import DATASETS, Split, load
 from prlib.estimate import duration
 from prlib.experiment import Attack, to_json
 from prlib.files import atomically
-from prlib.own.book import Beside, beside, images_of, records_of, strongest_cells
+from prlib.own.book import BookRow, book_rows, records_of, shared_images, strongest_cells
 from prlib.own.file import Own, blamed, known, network_of, published, read
 from prlib.own.measure import Row, estimate, measure, suite
 from prlib.own.options import check
@@ -30,7 +30,7 @@ def attack(options: argparse.Namespace) -> int:
     check(options)
     own, dataset = read(Path(options.file).expanduser()), options.dataset
     cells = strongest_cells(records_of(dataset), options.epsilon or 0.0)
-    split, places = images_of(dataset, cells, options.images, options.embedded, options.data)
+    split, places = shared_images(dataset, cells, options.images, options.embedded, options.data)
     knowledge = known(own, split)
     attacks = suite(knowledge, dataset, options.epsilon, options.attacks)
     out = Path(options.out or results_folder() / "own" / f"{own.path.stem}-{dataset}.json").expanduser()
@@ -49,14 +49,14 @@ def attack(options: argparse.Namespace) -> int:
     surrogate = load_model(lent) if lent else None
     with blamed(own):
         rows = measure(network, knowledge, split, attacks, surrogate, options.seed, options.progress)
-    compared = beside(cells, places, rows[-1].right)
+    compared = book_rows(cells, places, rows[-1].right)
     _write(out, own, split, places, knowledge, what, attacks, rows, compared, time.monotonic() - started)
     print(table(rows, compared, len(attacks)))
     print(f"written to {out}")
     return 0
 
 
-def table(rows: Sequence[Row], compared: Sequence[Beside], of: int) -> str:
+def table(rows: Sequence[Row], compared: Sequence[BookRow], of: int) -> str:
     """What is shown at the end: one's own accuracies, and the book's beside the strongest."""
     lines = ["", f"{'attack':60s} accuracy [95% interval]"]
     titles = {"": "no attack", "strongest": f"the strongest of {of} for each image"}
@@ -86,7 +86,7 @@ def _write(
     what: str,
     attacks: Sequence[Attack],
     rows: Sequence[Row],
-    compared: Sequence[Beside],
+    compared: Sequence[BookRow],
     seconds: float,
 ) -> None:
     """Write the result as JSON: what was attacked, by what, how often each image was right, beside what."""

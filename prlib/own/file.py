@@ -111,9 +111,12 @@ def network_of(
     if own.network == TRAIN:
         split = images()
         name = f"{own.path.stem}-{dataset}-n{len(split)}-{own.digest[:10]}"
-        how = split, default_recipe(dataset), transformed(own.defence), [epochs], derive(0, "training")
+        recipe, seed = default_recipe(dataset), derive(0, "training")
         with one_thread():
-            ((_, network),) = train(*how, folder / name, progress=progress, name=name)
+            trained = train(
+                split, recipe, transformed(own.defence), [epochs], seed, folder / name, progress=progress, name=name
+            )
+            ((_, network),) = trained
         return network, f"the paper's, trained here behind the defence on {len(split):,} images, {epochs} epochs"
     there = published(dataset)
     path = there.get(own.network) or own.path.parent / own.network

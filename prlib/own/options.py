@@ -18,11 +18,11 @@ draws all its random numbers from the generator; and, if it is not the undefende
 The file is run: use your own only."""
 
 
-def add(commands: Any, shown: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Give the command line this command; ``shown`` has the options of progress."""
+def add(commands: Any, parents: list[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Give the command line this command; ``parents`` have the options of progress and of the data's folder."""
     command = commands.add_parser(
         "attack",
-        parents=[shown],
+        parents=parents,
         help="attack a defence of your own and show it beside the book's",
         description="Attack a defence of your own by all that knows it, and show it beside the book's.",
         epilog=_EPILOG,
@@ -41,7 +41,6 @@ def add(commands: Any, shown: argparse.ArgumentParser) -> argparse.ArgumentParse
     )
     command.add_argument("--epochs", type=int, default=3, metavar="N", help="of a training (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: %(default)s)")
-    command.add_argument("--data", metavar="DIR", help="the full datasets (default: $PRLIB_DATA or ~/.cache/prlib)")
     command.add_argument("--out", metavar="FILE", help="the result (default: results/own/NAME.json)")
     return command
 

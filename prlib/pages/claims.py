@@ -99,12 +99,12 @@ def scoreboard(runs: Mapping[str, Iterable[Record]], questions: Mapping[str, str
     rows = []
     cells = {name: measured(records) for name, records in runs.items()}
     for prefix, question in questions.items():
-        judged = {run_: judge_claims(measured_, prefix) for run_, measured_ in cells.items()}
+        judged = {name: judge_claims(found, prefix) for name, found in cells.items()}
         for side, title in SIDES.items():
             row: dict[str, Content] = {"question": question, "claims that speak": title}
-            for run_, verdicts_ in judged.items():
-                row[run_] = _words([v for v in verdicts_ if _side(v) == side], " ")
-            if any(row[run_] for run_ in cells):
+            for name, found in judged.items():
+                row[name] = _words([v for v in found if _side(v) == side], " ")
+            if any(row[name] for name in cells):
                 rows.append(row)
     return Table(frame(rows), "", "scoreboard")
 
@@ -117,8 +117,8 @@ def claims_in_short(records: Iterable[Record]) -> Markdown:
     """How many of the paper's claims are supported, by what they speak for."""
     found, lines = judge_claims(measured(records), "q"), []
     for side, title in SIDES.items():
-        verdicts_ = [v for v in found if _side(v) == side]
-        lines.append(f"- {len(verdicts_)} speak {title}: {markdown(_words(verdicts_, ', '))}.")
+        speaking = [v for v in found if _side(v) == side]
+        lines.append(f"- {len(speaking)} speak {title}: {markdown(_words(speaking, ', '))}.")
     return Markdown(f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines))
 
 
@@ -163,10 +163,10 @@ def _side(verdict: Verdict) -> str:
     return str(verdict.claim["speaks"])
 
 
-def _words(verdicts_: Iterable[Verdict], separator: str) -> Content:
-    """How often each word says whether they are supported."""
-    found = [v.supported for v in verdicts_]
-    counts = [(mark(word), f" {found.count(word)}") for word in WORDS if word in found]
+def _words(found: Iterable[Verdict], separator: str) -> Content:
+    """How often each word says whether the claims are supported."""
+    said = [v.supported for v in found]
+    counts = [(mark(word), f" {said.count(word)}") for word in WORDS if word in said]
     return tuple(part for count in counts for part in (separator, count))[1:]
 
 

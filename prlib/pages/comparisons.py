@@ -255,11 +255,7 @@ def _alone(training: OneTraining, images: int) -> Number:
 
 
 def _side_by_side(
-    records: Iterable[Record],
-    here: Iterable[Record],
-    table: int,
-    dataset: str,
-    epochs: Sequence[int] | None,
+    records: Iterable[Record], here: Iterable[Record], table: int, dataset: str, epochs: Sequence[int] | None
 ) -> pd.DataFrame:
     """The paper's cells by epochs with ours beside them, and those of a run in here, here_trainings and reproduces."""
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})

@@ -16,6 +16,7 @@ from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import COMMITTED, default_attack, default_defence
+from prlib.profiles.named import NAMED
 from prlib.statistics import ALPHA
 
 
@@ -116,7 +117,7 @@ def _variants(entry: Mapping[str, Any]) -> str:
     names = list(entry.get("variants", []))
     for name in names:
         if name not in MORE_CASES:
-            (default_attack if name.startswith(("fgsm", "bim", "mim", "cw")) else default_defence)(name, "mnist")
+            (default_attack if name in NAMED else default_defence)(name, "mnist")
     return f"**Variants:** {', '.join(f'`{name}`' for name in names)}." if names else ""
 
 

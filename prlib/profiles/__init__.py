@@ -3,11 +3,13 @@
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from prlib.chosen import n_images
 from prlib.data import DATASETS
+from prlib.defences import ADVERSARIES, BUILDERS
 from prlib.experiment import Attack, Defence, Experiment, Training, frozen
 from prlib.files import expanded
 from prlib.profiles.declaration import checked, declared, described
@@ -136,11 +138,15 @@ Parameters.__doc__ = (Parameters.__doc__ or "").replace("{described}", described
 
 
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
-    """A defence with the options of the default protocol; one that it does not name has its own defaults."""
+    """A defence with the options of the default protocol; one that it does not name has its own defaults.
+
+    A defence that takes a seed gets this one.
+    """
     options = _for_dataset(read_protocol()["defences"].get(name, {}), dataset)
-    if name.startswith(("pr", "inverted", "quantised")):
-        options = {**options, "seed": seed}
-    return Defence(name, frozen(options))
+    defence = Defence(name, frozen(options))
+    if "seed" in signature((BUILDERS | ADVERSARIES)[defence.kind]).parameters:
+        defence = Defence(name, frozen({**options, "seed": seed}))
+    return defence
 
 
 def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:

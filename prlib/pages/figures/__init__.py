@@ -1,28 +1,7 @@
 """Figures, drawn from records and from the models themselves; every one reads in grayscale, and on a phone."""
 
 from prlib.pages.figures import method, numbers, results, seeds
-from prlib.pages.figures.drawing import drawn, style
-
-__all__ = [
-    "accuracy_over_epochs",
-    "all_numbers",
-    "architecture",
-    "cases",
-    "examples",
-    "exposure_maps",
-    "exposure_over_epsilon",
-    "letter_c",
-    "noise_beside_redraw",
-    "over_epsilon",
-    "over_steps",
-    "pairs",
-    "spread",
-    "staircase",
-    "staircases",
-    "style",
-    "then_and_now",
-    "under_attack",
-]
+from prlib.pages.figures.drawing import drawn
 
 accuracy_over_epochs = drawn(results.accuracy_over_epochs)
 all_numbers = drawn(numbers.all_numbers)

@@ -102,6 +102,7 @@ def drawn(draw: Callable[Concatenate[Layout, _Given], Figure]) -> Callable[_Give
     signature = inspect.signature(draw)  # what help and the reference show
     _, *parameters = signature.parameters.values()
     both.__signature__ = signature.replace(parameters=parameters, return_annotation=Drawn)  # type: ignore[attr-defined]
+    both.__module__ = __name__.rpartition(".")[0]  # where chapters find it, not where it is drawn
     both.__annotations__ = draw.__annotations__ | {"return": Drawn}
     return both
 
@@ -149,13 +150,7 @@ def mosaic(
 
 def picture(ax: Axes, image: Tensor) -> None:
     """Show an image C×H×W without axes, its pixels as squares."""
-    ax.imshow(
-        image.permute(1, 2, 0).squeeze(-1).numpy(),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="none",
-    )
+    ax.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none")
     ax.set_axis_off()
 
 

@@ -28,15 +28,7 @@ def letter_c(layout: Layout, redraw: PixelRedraw, seed: int = 0) -> Figure:
         ax.set_title(title)
         for (row, column), value in np.ndenumerate(image[0, 0].numpy()):
             ink = "black" if value > 0.5 else "white"
-            ax.text(
-                column,
-                row,
-                f"{value:.2f}".replace("0.", "."),
-                ha="center",
-                va="center",
-                color=ink,
-                fontsize=7,
-            )
+            ax.text(column, row, f"{value:.2f}".replace("0.", "."), ha="center", va="center", color=ink, fontsize=7)
     return figure
 
 

@@ -13,17 +13,7 @@ from matplotlib.ticker import NullLocator
 from prlib import paper
 from prlib.data import DATASETS
 from prlib.findings.pairs import minus
-from prlib.pages.figures.drawing import (
-    DASH_CYCLE,
-    DASHES,
-    MARKERS,
-    ROW,
-    SHAPES,
-    Layout,
-    Series,
-    legend,
-    subplots,
-)
+from prlib.pages.figures.drawing import DASH_CYCLE, DASHES, MARKERS, ROW, SHAPES, Layout, Series, legend, subplots
 from prlib.pages.names import ATTACKS, LABELS, defence_title
 from prlib.statistics import Estimate, paired
 
