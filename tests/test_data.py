@@ -280,7 +280,7 @@ def test_all_images_can_be_taken_though_unbalanced():
 
 @pytest.mark.parametrize("n", [0, -1, 106])
 def test_subset_of_impossible_size(n):
-    with pytest.raises(ValueError, match=f"n of mnist train must be from 1 to 105; got {n}"):
+    with pytest.raises(ValueError, match=f"n of mnist train must be an integer from 1 to 105; got {n}"):
         toy().take(n)
 
 
