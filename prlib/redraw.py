@@ -105,7 +105,7 @@ class PixelRedraw(nn.Module):
             init: "zeros", or "normal" for weights and biases drawn from normal(0, 1).
             seed: of all the randomness of this fit.
         """
-        _check_sizes(k, steps, seed)
+        check_sizes(k, steps, seed)
         low, high = steps if isinstance(steps, list | tuple) else (steps, steps + 1)
         if init not in ("zeros", "normal"):
             raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
@@ -257,7 +257,8 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _check_sizes(k: Any, steps: Any, seed: Any) -> None:
+def check_sizes(k: Any, steps: Any, seed: Any) -> None:
+    """Raise a ValueError for sizes that ``PixelRedraw.fit`` does not take."""
     one = _is_integer(steps) and steps >= 0
     two = isinstance(steps, list | tuple) and len(steps) == 2 and all(map(_is_integer, steps))
     if not (_is_integer(k) and k >= 1 and (one or (two and 0 <= steps[0] < steps[1]))):
