@@ -370,6 +370,16 @@ DAMAGES = {
     ),
     "an unknown defence": (lambda data: data["experiment"]["training"]["defence"].update(name="magic"), "'magic'"),
     "options that are none": (lambda data: data["experiment"]["training"]["defence"].update(options=5), "not"),
+    "an infinite distance": (first_cell(l2=math.inf), "cells.0.l2"),
+    "a distance that no image has": (first_cell(l0=785), "l0 and l2 are 785 and "),
+    "a change of more than a pixel": (first_cell(linf=1.5), "cells.0.linf"),
+    "an attack where there is none": (first_cell(attacked=0.5), "attacked is 0.5, of at most 0"),
+    "a time that is none": (lambda data: data["provenance"]["seconds"].update(total=-1.0), "seconds.total"),
+    "memory that is none": (lambda data: data["provenance"].update(peak_megabytes=-1), "provenance.peak_megabytes"),
+    "no core": (lambda data: data["provenance"]["machine"].update(cores=0), "machine.cores"),
+    "other numbers": (lambda data: data["provenance"].update(snapshots="int8"), "provenance.snapshots"),
+    "no digest of its images": (lambda data: data["provenance"].update(digests={}), "the digest of the test images"),
+    "newer results": (lambda data: data.update(results=99), "its results is 99"),
     "a newer schema": (lambda data: data.update(schema=2), "its schema is 2"),
 }
 
@@ -397,6 +407,23 @@ def test_a_damaged_record_is_named_and_does_not_block_the_others(record, tmp_pat
     assert store.records([record.experiment, other]) == ([readable], [sentence])
     with pytest.raises(ValueError, match=re.escape(sentence)):
         run(record.experiment, quiet(store))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[" * 100_000, "RecursionError"),
+        ('{"schema": 1, "schema": 1}', "it says one of schema twice"),
+        ('{"schema": ' + "9" * 5000 + "}", "4300 digits"),
+        ("\ud800" * 1000, "UnicodeDecodeError"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named_in_a_short_sentence(tmp_path, text, named):
+    path = tmp_path / "records" / "x.json"
+    path.parent.mkdir()
+    path.write_text(text, "utf-8", "surrogatepass")
+    records, (sentence,) = Store(tmp_path).records()
+    assert not records and named in sentence and len(sentence) < 500 + len(str(path))
 
 
 def test_a_damaged_record_is_measured_again_on_request(tmp_path):
@@ -607,9 +634,9 @@ def test_a_suite_that_says_something_wrong_is_refused_in_one_sentence(monkeypatc
         (["defences", "adversarial-pgd", "mnist", "k"], 5, "defences: adversarial-pgd.mnist: got an unexpected"),
         (["defences", "pr", "default", "k"], "1", "defences: pr.default: k must be at least 1, "),
         (
-            ["defences", "quantised", "default", "steps"],
+            ["defences", "quantised", "cifar10", "steps"],
             5e3,
-            "defences: quantised.default: k must be at least 1, steps",
+            "defences: quantised.cifar10: k must be at least 1, steps",
         ),
         (["defences", "pr", "default", "choice"], "pixxel", "defences: pr.default: choice must be "),
         (["defences", "noise", "default", "std"], math.nan, "defences: noise.default: std must be a positive number"),
