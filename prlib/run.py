@@ -108,6 +108,8 @@ def check(experiments: Sequence[Experiment], context: Context, anew: bool = Fals
     wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
     for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
+    for training, epochs in () if anew else {pair for e in todo for pair in e.networks.items()}:
+        context.store.snapshots(training, epochs, context.tf32)  # refuses damaged ones and another training's
     return todo
 
 
