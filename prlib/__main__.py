@@ -1,14 +1,18 @@
 """``python -m prlib``: the command line, imported as a module, so that processes which it starts find its functions."""
 
+import os
 import signal
 import sys
+from io import FileIO, TextIOWrapper
 
 if __name__ == "__main__":
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # to be interrupted in silence while the imports take seconds
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # whatever the terminal cannot show
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as under some daemons
+            setattr(sys, name, TextIOWrapper(FileIO(os.devnull, "w"), "utf-8"))
+        getattr(sys, name).reconfigure(errors="replace")  # whatever the terminal cannot show
     try:
         from prlib.command_line import main
     except ValueError as error:  # what a file of the profiles says, before anything runs

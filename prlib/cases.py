@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prlib.attacks.choice import robust_probability
-from prlib.data import Split, Transform, check_images, check_split, to_float
+from prlib.data import Split, Transform, check_images, check_seed, check_split, in_words, to_float
 from prlib.guard import check_labels, guard, in_order, settled, unchanged
 
 CASES: dict[str, tuple[str, ...]] = {
@@ -126,8 +126,7 @@ def judge(
         ValueError: an argument is not allowed; the model's logits are not N×K, or not finite; a step's images are of
             another shape or type than it was given, or not in [0, 1].
     """
-    cases, batches = tuple(cases), all_batches(split) if batches is None else tuple(batches)
-    _check(cases, seed, attack, batches, split)
+    cases, batches = _checked(split, defence, seed, cases, attack, batches)
     with guard(model, split.labels) as network, _seeded(int(seed)):
         network(to_float(split.images[:1].to(network.device)))  # refuses wrong logits before an attack meets them
     found = []
@@ -139,18 +138,34 @@ def judge(
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 
-def _check(cases: tuple[str, ...], seed: int, attack: Adversarial | None, batches: Sequence[int], split: Split) -> None:
+def _checked(
+    split: Split,
+    defence: Transform | None,
+    seed: int,
+    cases: Iterable[str],
+    attack: Adversarial | None,
+    batches: Iterable[int] | None,
+) -> tuple[tuple[str, ...], Sequence[int]]:
+    """The cases and the numbers of the batches; a ValueError for any argument of ``judge`` that is not allowed."""
+    if not isinstance(split, Split):
+        raise ValueError(f"split must be a prlib.data.Split; got {in_words(split)}")
     check_split(split.images, split.labels)
+    check_seed(seed)
+    for what, function in (("the defence", defence), ("the attack", attack)):
+        if function is not None and (isinstance(function, type) or not callable(function)):
+            raise ValueError(f"{what} must be a function (or a module), or None; got {function!r}")
     known = CASES | MORE_CASES
-    unknown = [case for case in cases if case not in known]
-    if unknown or not cases:
+    listed = list(cases) if isinstance(cases, Iterable) else [cases]
+    unknown = [case for case in listed if not isinstance(case, str) or case not in known]
+    if unknown or not listed:
         raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown or 'none'}")
-    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
-        raise ValueError(f"seed must be an integer of 64 bits; got {seed!r}")
-    if attack is None and any(step != "defend" for case in cases for step in known[case]):
+    if attack is None and any(step != "defend" for case in listed for step in known[case]):
         raise ValueError("every case but normal needs an attack; got None")
-    if not batches or not set(batches) <= set(all_batches(split)):
-        raise ValueError(f"batches must be among the split's, 0 to {len(all_batches(split)) - 1}; got {list(batches)}")
+    every = all_batches(split)
+    numbers = every if batches is None else list(batches) if isinstance(batches, Iterable) else [batches]
+    if not numbers or not all(isinstance(number, Integral) and number in every for number in numbers):
+        raise ValueError(f"batches must be among the split's, 0 to {len(every) - 1}; got {list(numbers)}")
+    return tuple(listed), numbers
 
 
 def all_batches(split: Split) -> range:

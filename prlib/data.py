@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -110,8 +112,10 @@ class Split:
         A larger n with the same seed contains a smaller one's images. Raises ValueError if n is out of range.
         """
         what = f"n of {self.name} {self.split}"
-        if not 1 <= n <= len(self):
-            raise ValueError(f"{what} must be from 1 to {len(self)}; got {n}")
+        if not isinstance(n, Integral) or not 1 <= n <= len(self):
+            raise ValueError(f"{what} must be an integer from 1 to {len(self)}; got {n!r}")
+        if seed is not None:
+            seed = check_seed(seed)
         chosen = balanced(self.labels, n, seed)
         there = self.labels.bincount()
         counts = self.labels[chosen].bincount(minlength=len(there))
@@ -119,6 +123,13 @@ class Split:
             even = int(there.min() * len(there) + (there > there.min()).sum())
             raise ValueError(f"{what} must be at most {even} (equally many of each class) or {len(self)}; got {n}")
         return Split.of(self.images[chosen], self.labels[chosen], self.name, self.split, self.source)
+
+
+def check_seed(seed: int) -> int:
+    """The seed as PyTorch takes it; a ValueError unless it is an integer of 64 bits."""
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise ValueError(f"seed must be an integer of 64 bits; got {seed!r}")
+    return int(seed)
 
 
 def balanced(labels: Tensor, n: int, seed: int | None = None) -> Tensor:
@@ -187,13 +198,25 @@ def values_are_checked() -> bool:
     return not _VOUCHED_FOR.get()
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types of images and logits; with shorter ones PyTorch does not compute.
+
+:meta hide-value:
+"""
+
+
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor that holds every number: neither sparse nor nested, nor on the device meta."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_nested or value.is_meta)
+
+
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless images are float N×C×H×W, and on the CPU in [0, 1] without NaN.
 
     Values are looked at on the CPU only, since elsewhere every look would wait for all that the device still has to do,
     and nowhere inside ``vouched_for``.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+    if not is_dense(images) or images.ndim != 4 or images.dtype not in FLOATS:
         raise ValueError(f"images must be a float tensor N×C×H×W; got {in_words(images)}")
     if images.numel() and images.device.type == "cpu" and values_are_checked():
         low, high = (float(value) for value in images.detach().aminmax())
@@ -204,9 +227,11 @@ def check_images(images: Tensor) -> None:
 def check_split(images: Tensor, labels: Tensor) -> None:
     """Raise a ValueError unless images are uint8 N×C×H×W and labels int64 N, on the CPU, N at least 1."""
     for what, value, dtype, shape in (("images", images, torch.uint8, "N×C×H×W"), ("labels", labels, torch.int64, "N")):
-        right = isinstance(value, Tensor) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
+        right = is_dense(value) and (value.dtype, value.ndim) == (dtype, shape.count("×") + 1)
         if not right or value.device.type != "cpu":
             raise ValueError(f"{what} must be a {dtype} tensor {shape} on the CPU; got {in_words(value)}")
+    if not images[:1].numel() and len(images):
+        raise ValueError(f"images must have pixels; got {in_words(images)}")
     if len(images) != len(labels) or not len(labels):
         raise ValueError(f"there must be one label for each image, and at least one; got {len(labels)}, {len(images)}")
     if labels.min() < 0:
@@ -215,7 +240,12 @@ def check_split(images: Tensor, labels: Tensor) -> None:
 
 def in_words(value: object) -> str:
     """What a value is, for a sentence that refuses it: a tensor's type and shape, or the name of its class."""
-    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.is_nested:
+        return f"nested {value.dtype}"
+    layout = "" if value.layout == torch.strided else "sparse "
+    return f"{layout}{value.dtype} of shape {tuple(value.shape)}" + " on the device meta" * value.is_meta
 
 
 def to_gray(images: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The registry of defences: how each kind is made. A new defence is an entry here."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from prlib.attacks import Adversary
 from prlib.data import Transform
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
+from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion, check_sizes
 from prlib.train import Preparation
 
 
@@ -39,3 +40,15 @@ ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
 
 :meta hide-value:
 """
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise a TypeError or a ValueError unless what makes the kind takes these options, or some more; fits nothing."""
+    maker: Callable[..., Any] = (BUILDERS | ADVERSARIES)[kind]
+    signature = inspect.signature(maker)
+    signature.bind_partial(**options)
+    if signature == inspect.signature(PixelRedraw.fit):
+        check_sizes(1, options.get("steps", 1), 0)
+        options = {**options, "steps": 1}
+    if {p.name for p in signature.parameters.values() if p.default is p.empty} <= options.keys():
+        maker(**options)

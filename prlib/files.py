@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import MappingProxyType
 
 from filelock import FileLock, Timeout
@@ -31,6 +32,17 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in a container
         where = "set HOME, or name another folder (the datasets' by PRLIB_DATA, the records' by PRLIB_RESULTS)"
         raise ValueError(f"{path} begins in a home folder, and there is none; {where}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise an OSError unless a file can be written there, if need be in new folders; nothing is left behind."""
+    if path.is_dir():
+        raise OSError(f"{path} cannot be written: it is a folder")
+    try:
+        with NamedTemporaryFile(dir=next(place for place in path.absolute().parents if place.exists())):
+            pass
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error})") from error
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from prlib.data import check_images, in_words, values_are_checked
+from prlib.data import FLOATS, check_images, in_words, is_dense, values_are_checked
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ class Guarded(nn.Module):
         """Logits N×K of images; whether they were finite is said by ``check_finite``, so that no device must wait."""
         inputs = copied(images)
         logits = self.network(inputs.to(self.dtype or inputs.dtype))
-        tensor = isinstance(logits, Tensor) and logits.is_floating_point()
+        tensor = is_dense(logits) and logits.dtype in FLOATS
         if not tensor or logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < self.classes:
             raise ValueError(
                 f"the network must return logits N×K as one float tensor, here {len(images)}×K with a K of at least "
@@ -127,16 +127,51 @@ def frozen(*parts: Any) -> Iterator[None]:
 
 @contextmanager
 def unchanged(network: nn.Module) -> Iterator[None]:
-    """Raise a ValueError if the network's numbers have changed inside, and change them back."""
+    """Raise a ValueError if the network's numbers, layers or hooks have changed inside, and change them back."""
     named = *network.named_parameters(), *network.named_buffers()
     before = [(name, tensor, tensor.detach().clone()) for name, tensor in named if tensor.is_floating_point()]
-    yield
-    changed = [(n, now, then) for n, now, then in before if not torch.allclose(now, then, 0, 0, equal_nan=True)]
-    with torch.no_grad():
-        for _, now, then in changed:
-            now.copy_(then)
-    if changed:
-        raise ValueError(f"attacks and defences must leave the network as it is; {changed[0][0]} has been changed")
+    held = [(what, own, dict(own)) for what, own in _held(network)]
+    try:
+        yield
+    finally:
+        exchanged = [(what, own, then) for what, own, then in held if not _same(own, then)]
+        for _, own, kept in exchanged:
+            own.clear()
+            own.update(kept)
+        changed = [(name, now, then) for name, now, then in before if not _equal(now, then)]
+        with torch.no_grad():
+            for _, now, then in changed:
+                if (now.dtype, now.shape) == (then.dtype, then.shape):
+                    now.copy_(then)
+                else:
+                    now.data = then
+    if found := [what for what, *_ in (*changed, *exchanged)]:
+        raise ValueError(f"attacks and defences must leave the network as it is; {found[0]} has been changed")
+
+
+_HELD = {
+    "parameter": ("_parameters",),
+    "layer": ("_modules",),
+    "hook": ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+}
+
+
+def _held(network: nn.Module) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """What each module holds by name, and can be given another of; buffers may be a network's memory of its own."""
+    for name, module in network.named_modules():
+        for what, keys in _HELD.items():
+            for key in keys:
+                if isinstance(own := vars(module).get(key), dict):  # a scripted one has none
+                    yield f"a {what} of {name or 'the network'}", own
+
+
+def _same(now: dict[Any, Any], then: dict[Any, Any]) -> bool:
+    return now.keys() == then.keys() and all(now[key] is then[key] for key in now)
+
+
+def _equal(now: Tensor, then: Tensor) -> bool:
+    same = (now.dtype, now.shape) == (then.dtype, then.shape)
+    return same and torch.allclose(now, then, 0, 0, equal_nan=True)
 
 
 def guarded(attack: Function) -> Function:
@@ -150,8 +185,8 @@ def guarded(attack: Function) -> Function:
         check_images(images)
         if labels is not None:
             check_labels(labels, len(images))
-        if not len(images):
-            raise ValueError("there must be at least one of the images; got none")
+        if not images.numel():
+            raise ValueError(f"there must be at least one of the images, with pixels; got {in_words(images)}")
         with guard(model, labels) as network:
             clean = in_order(images).to(torch.promote_types(images.dtype, torch.float32))
             result = attack(network, clean, None if labels is None else labels.clone(), **options)
@@ -164,7 +199,7 @@ def guarded(attack: Function) -> Function:
 
 def check_labels(labels: Tensor, n: int) -> None:
     """Raise a ValueError unless labels are int64 N for n images, and not negative."""
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (n,):
+    if not is_dense(labels) or labels.dtype != torch.int64 or labels.shape != (n,):
         raise ValueError(f"labels must be an int64 tensor, one for each of the {n} images; got {in_words(labels)}")
     if n and values_are_checked() and labels.min() < 0:
         raise ValueError(f"labels must not be negative; got {int(labels.min())}")
@@ -172,7 +207,7 @@ def check_labels(labels: Tensor, n: int) -> None:
 
 def alike(what: str, after: Tensor, before: Tensor) -> Tensor:
     """``after``, what a defence or an attack has made of images; a ValueError if it is of another shape or type."""
-    if not isinstance(after, Tensor) or (after.shape, after.dtype) != (before.shape, before.dtype):
+    if not is_dense(after) or (after.shape, after.dtype) != (before.shape, before.dtype):
         raise ValueError(f"{what} must return images as it was given, {in_words(before)}; got {in_words(after)}")
     if after.device != before.device:
         raise ValueError(f"{what} must return images on {before.device}, where it was given them; got {after.device}")

@@ -151,8 +151,11 @@ def _content(file: Path) -> bytearray | None:
 def _check_layout(path: str, root: Path) -> None:
     """Raise a ValueError if a file is not where it belongs but close by, or still packed."""
     folder, _, name = path.rpartition("/")
-    places = root, root / "raw", root / folder.partition("/")[0]
-    near = [place / file for place in places for file in (name, f"{name}.gz", name.removesuffix(".bin"))]
+    places: tuple[Path, ...] = root, root / "raw", root / folder.partition("/")[0]
+    dotted = name.replace("-idx", ".idx")  # as some copies are called
+    names = (name, f"{name}.gz", name.removesuffix(".bin"), dotted, f"{dotted}.gz")
+    places += tuple(place / "raw" for place in root.glob("*") if place.name.lower() == folder.partition("/")[0].lower())
+    near = [place / file for place in (*places, root / folder) for file in names]
     near += [place / file for place in (root, root / folder) for file in _ARCHIVED.get(folder, ())]
     near += [*root.glob(f"*/{path}"), *root.glob(f"*/{path}.gz"), *root.glob(f"*/{_PYTHON}/{Path(name).stem}")]
     packed = root.is_file() and root.suffix in (".gz", ".tgz", ".tar", ".zip")

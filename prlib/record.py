@@ -1,17 +1,19 @@
 """Records: what an experiment measured, cell by cell and example by example, and where the numbers come from."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AllowInfNan, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's, before Python 3.12
 
+from prlib.data import DATASETS
 from prlib.experiment import Experiment, labelled, to_json, unlabelled
 
 SCHEMA = 1
@@ -21,7 +23,7 @@ RESULTS = 2
 """Version of the numbers, raised when a change of the code changes them; older records are then stale."""
 
 Count = Annotated[int, Ge(0)]
-Distance = Annotated[float, Ge(0)]
+Distance = Annotated[float, Ge(0), AllowInfNan(False)]
 Share = Annotated[float, Ge(0), Le(1)]
 
 
@@ -44,8 +46,8 @@ class Cell:
     success: str
     l0: Distance
     l2: Distance
-    linf: Distance
-    attacked: Distance = 0.0
+    linf: Share
+    attacked: Share = 0.0
     stuck: Share = 0.0
     epsilon: float | None = None
     often: str = ""
@@ -55,15 +57,15 @@ class Machine(TypedDict):
     """The machine that measured; ``device`` is the name of its processor or GPU, in older records with TF32's mark."""
 
     device: str
-    cores: int | None
+    cores: Annotated[int, Ge(1)] | None
     system: str
 
 
 class Seconds(TypedDict):
     """What training took until the last epoch, and the measuring of this record in all."""
 
-    training: float
-    total: float
+    training: Distance
+    total: Distance
 
 
 class Provenance(TypedDict):
@@ -80,9 +82,9 @@ class Provenance(TypedDict):
     tf32: NotRequired[bool]
     finished: str
     seconds: Seconds
-    peak_megabytes: NotRequired[int]
+    peak_megabytes: NotRequired[Count]
     digests: dict[str, str]
-    snapshots: NotRequired[str]
+    snapshots: NotRequired[Literal["float16"]]
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,10 @@ def parse_record(content: bytes, path: Path) -> Record:
         ValueError: it is not a record, or one that contradicts itself or its name; in a sentence that names the path.
     """
     try:
-        data = json.loads(content.decode(), object_hook=_fields)
-        if (schema := data["schema"]) > SCHEMA:
-            raise ValueError(f"its schema is {schema}, and this version of the library reads up to {SCHEMA}")
+        data = json.loads(content.decode(), object_pairs_hook=_object)
+        for what, known in (("schema", SCHEMA), ("results", RESULTS)):
+            if (version := data[what]) > known:
+                raise ValueError(f"its {what} is {version}, and this version of the library reads up to {known}")
         record = _RECORD.validate_json(json.dumps(data), strict=True)
         if json.loads(json.dumps(to_json(record)), object_hook=_fields) != data:
             raise ValueError("it holds what no record does")
@@ -161,13 +164,19 @@ def parse_record(content: bytes, path: Path) -> Record:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(_damaged(path, f"{place}: {first['msg']}")) from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(_damaged(path, str(error) if type(error) is ValueError else repr(error))) from error
     return record
 
 
 def _damaged(path: Path, why: str) -> str:
-    return f"{path} is not a record of this library ({why}); delete it or measure it again"
+    return f"{path} is not a record of this library ({' '.join(why.split())[:300]}); delete it or measure it again"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(data := dict(pairs)) != len(pairs):
+        raise ValueError(f"it says one of {', '.join(data)} twice")
+    return _fields(data)
 
 
 def _fields(data: dict[str, Any]) -> dict[str, Any]:
@@ -185,10 +194,19 @@ def _check(record: Record, name: str) -> None:
     places = [Place(c.epoch, c.tested_with, c.attack, c.epsilon, c.case) for c in record.cells]
     if places != list(grid(record.experiment)):
         raise ValueError(f"its {len(places)} cells are not those of its experiment")
+    if record.experiment.split not in record.provenance["digests"]:
+        raise ValueError(f"its provenance lacks the digest of the {record.experiment.split} images")
+    shown = DATASETS[record.experiment.training.dataset]
+    pixels = shown.channels * shown.size**2
+    epsilons = {(a.name, a.epsilon): dict(a.options).get("epsilon", 1) for a in record.experiment.attacks}
     for cell in record.cells:
         where = f"epoch {cell.epoch}, {cell.tested_with}, {labelled(cell.attack, cell.epsilon)}, {cell.case}"
         if cell.total != record.experiment.n_test:
             raise ValueError(f"{where}: total is {cell.total}, of {record.experiment.n_test} test images")
+        if cell.l0 > pixels or cell.l2 > 1.001 * math.sqrt(pixels):
+            raise ValueError(f"{where}: l0 and l2 are {cell.l0:g} and {cell.l2:g}, of {pixels} values from 0 to 1")
+        if cell.attacked > (most := epsilons.get((cell.attack, cell.epsilon), 1 if cell.attack else 0)) + 1e-6:
+            raise ValueError(f"{where}: attacked is {cell.attacked:g}, of at most {most:g}")
         if pack(unpack(cell.success, cell.total)) != cell.success:
             raise ValueError(f"{where}: success does not hold {cell.total} bits")
         if len(cell.often) != (2 * cell.total if record.experiment.draws > 1 else 0):

@@ -6,9 +6,10 @@ exactly, and redrawing compares pixels with thresholds instead of evaluating per
 """
 
 import math
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from prlib.files import intact, parse_tensors, save_tensors
 
 RANGES = ((0.0, 0.4), (0.3, 0.7), (0.6, 1.0))
 """The released code's colour ranges, for every dataset."""
+
+_MOST_DECIMALS = 7  # of a float32
 
 
 class PixelRedraw(nn.Module):
@@ -61,10 +64,9 @@ class PixelRedraw(nn.Module):
         decimals: int | None = 2,
     ) -> None:
         super().__init__()
-        ranges = torch.as_tensor(ranges, dtype=torch.float64)
+        ranges = _checked_ranges(ranges, decimals)
         weight, bias = torch.as_tensor(weight), torch.as_tensor(bias)
-        _check_ranges(ranges, decimals)
-        if weight.ndim != 2 or weight.shape != bias.shape or weight.shape[1] != len(ranges):
+        if weight.ndim != 2 or not len(weight) or weight.shape != bias.shape or weight.shape[1] != len(ranges):
             raise ValueError(
                 f"weight and bias must both be k×{len(ranges)}, one column per colour range; "
                 f"got {tuple(weight.shape)} and {tuple(bias.shape)}"
@@ -103,15 +105,11 @@ class PixelRedraw(nn.Module):
             init: "zeros", or "normal" for weights and biases drawn from normal(0, 1).
             seed: of all the randomness of this fit.
         """
-        low, high = steps if isinstance(steps, Sequence) else (steps, steps + 1)
-        if k < 1 or not 0 <= low < high:
-            raise ValueError(
-                f"k must be at least 1 and steps an integer or (low, high) with low < high; got {k}, {steps}"
-            )
+        check_sizes(k, steps, seed)
+        low, high = steps if isinstance(steps, list | tuple) else (steps, steps + 1)
         if init not in ("zeros", "normal"):
             raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
-        bounds = torch.as_tensor(ranges, dtype=torch.float64)
-        _check_ranges(bounds, decimals)
+        bounds = _checked_ranges(ranges, decimals)
         # NumPy, since on arrays this small PyTorch spends its time in overhead and thread barriers.
         rng = np.random.default_rng(seed)
         line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
@@ -123,6 +121,14 @@ class PixelRedraw(nn.Module):
             line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
         weight, bias = torch.from_numpy(line)
         return cls(weight, bias, bounds, choice, decimals)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PixelRedraw":
+        """Go to another device, but stay exact where all modules are made shorter, as by ``half()``."""
+        exact = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, moved in list(self.named_buffers()):
+            self._buffers[name] = exact[name].to(moved.device)
+        return self
 
     def _find_staircase(self) -> None:
         if not (self.weight.isfinite().all() and self.bias.isfinite().all()):
@@ -192,8 +198,8 @@ class GaussianNoise(nn.Module):
 
     def __init__(self, std: float = 1.0, truncated: bool = False) -> None:
         super().__init__()
-        if not isinstance(std, Real) or not 0 < std < math.inf:
-            raise ValueError(f"std must be a positive number; got {std!r}")
+        if not isinstance(std, Real) or isinstance(std, bool) or not 0 < std < math.inf or truncated not in (0, 1):
+            raise ValueError(f"std must be a positive number, truncated True or False; got {std!r}, {truncated!r}")
         self.std: float = std
         self.truncated: bool = truncated
 
@@ -247,7 +253,28 @@ def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generato
     return pixels, lottery == lottery.max(2, keepdims=True)
 
 
-def _check_ranges(ranges: Tensor, decimals: int | None) -> None:
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_sizes(k: Any, steps: Any, seed: Any) -> None:
+    """Raise a ValueError for sizes that ``PixelRedraw.fit`` does not take."""
+    one = _is_integer(steps) and steps >= 0
+    two = isinstance(steps, list | tuple) and len(steps) == 2 and all(map(_is_integer, steps))
+    if not (_is_integer(k) and k >= 1 and (one or (two and 0 <= steps[0] < steps[1]))):
+        raise ValueError(f"k must be at least 1, steps an integer or (low, high) with low < high; got {k!r}, {steps!r}")
+    if not _is_integer(seed) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0 up; got {seed!r}")
+
+
+def _checked_ranges(given: Sequence[Sequence[float]] | Tensor, decimals: int | None) -> Tensor:
+    """The ranges as float64 n×2."""
+    try:
+        ranges = torch.as_tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"ranges must be at least two pairs (low, high); got {given!r}") from None
+    if decimals is not None and not (_is_integer(decimals) and 0 <= decimals <= _MOST_DECIMALS):
+        raise ValueError(f"decimals must be None or an integer from 0 to {_MOST_DECIMALS}; got {decimals!r}")
     if ranges.ndim != 2 or ranges.shape[1] != 2 or len(ranges) < 2:
         raise ValueError(f"ranges must be at least two pairs (low, high); got {ranges.tolist()}")
     low, high = ranges.T
@@ -258,6 +285,7 @@ def _check_ranges(ranges: Tensor, decimals: int | None) -> None:
         raise ValueError(f"ranges must be in order and cover [0, 1] without a gap; got {ranges.tolist()}")
     if decimals is not None and not torch.allclose(ranges, (ranges * 10**decimals).round() / 10**decimals):
         raise ValueError(f"ranges must have at most decimals={decimals} decimals; got {ranges.tolist()}")
+    return ranges
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:

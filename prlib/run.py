@@ -109,6 +109,8 @@ def check(experiments: Sequence[Experiment], context: Context, anew: bool = Fals
     wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
     for experiment in (*wanted.values(), *(e for e in todo if e.embedded)):
         _images(experiment, context)
+    for training, epochs in () if anew else {pair for e in todo for pair in e.networks.items()}:
+        context.store.snapshots(training, epochs, context.tf32)  # refuses damaged ones and another training's
     return todo
 
 
@@ -174,13 +176,9 @@ def _networks(
     with context.store.lock(training, context.tf32) as usual:
         if folder is None:
             context.store.gather(training, epochs, context.tf32)
+        preparation, seed = training.defence.preparation(context.device), derive(training.seed, "training")
         yield from train(
-            split,
-            training.recipe,
-            training.defence.preparation(context.device),
-            epochs,
-            derive(training.seed, "training"),
-            folder or usual,
+            *(split, training.recipe, preparation, epochs, seed, folder or usual),
             device=context.device,
             progress=context.progress,
             name=training.name,

@@ -1,5 +1,6 @@
 """Files of YAML checked by what they may say: a mistake is one sentence that names the file and the place."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,7 +13,17 @@ T = TypeVar("T")
 Natural = Annotated[int, Field(ge=1)]
 Some = Annotated[list[T], Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _ascending(values: list[int]) -> list[int]:
+    if values != sorted(set(values)):
+        raise ValueError("must be in ascending order, each once")
+    return values
+
+
+Ascending = Annotated[list[T], Field(min_length=1), AfterValidator(_ascending)]
+"""Numbers in an order that makes experiments of them the same."""
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
 """A sentence, which can hold no directive of a page's."""
 
@@ -23,9 +34,38 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is said twice, and takes for integers what is decimal alone: not ``010`` or ``8:20``."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        said: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in said:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is said twice", problem_mark=key.start_mark)
+            said.add(str(key.value))
+        return node
+
+
+_INTEGER = "tag:yaml.org,2002:int"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _INTEGER]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+
+
 def parsed(path: Path) -> Any:
-    """What a YAML file holds."""
-    return yaml.safe_load(path.read_text("utf-8"))
+    """What a YAML file holds; a ValueError of one sentence names the file and the place if it is none, or empty."""
+    try:
+        if (found := yaml.load(path.read_text("utf-8"), _Loader)) is None:
+            raise ValueError("it is empty")
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ValueError(f"{path.name}{where}: {why}") from None
+    return found
 
 
 def among(names: Collection[str]) -> AfterValidator:

@@ -1,6 +1,7 @@
 """Snapshots: networks after so many epochs, in files that say what they are."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,8 @@ class Snapshot:
             found = cls(path, meta["dataset"], meta["source"], float(meta["seconds"]), *of)
             if found.dataset not in DATASETS:
                 raise ValueError(f"dataset {found.dataset!r}")
+            if not 0 <= found.seconds < math.inf:
+                raise ValueError(f"a training of {found.seconds} seconds")
             return found
 
     @property
@@ -64,10 +67,7 @@ class Snapshot:
     @property
     def precision(self) -> str:
         """In which numbers the file holds the network, a key of ``PRECISIONS``."""
-        with _intact(self.path):
-            dtypes = {tensor.dtype for tensor in _read(self.path)[0].values()}
-            (precision,) = (name for name, dtype in PRECISIONS.items() if dtypes == {dtype})
-        return precision
+        return _precision(self.path, _read(self.path)[0])
 
 
 def snapshot_path(directory: Path, epoch: int) -> Path:
@@ -79,12 +79,21 @@ def load_model(path: Path, device: str = "cpu") -> FastCNN:
     """The network of a snapshot, in eval mode; weights that are not finite are refused."""
     tensors, meta = _read(path)
     dataset = DATASETS[Snapshot.of(path, meta).dataset]
+    _precision(path, tensors)
     model = FastCNN(dataset.channels, dataset.size)
     with _intact(path):
         model.load_state_dict(tensors)
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise ValueError(f"{path} holds weights that are not finite; delete it to train anew")
     return model.to(device).eval()
+
+
+def _precision(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    with _intact(path):
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        if precision := next((name for name, dtype in PRECISIONS.items() if dtypes == {dtype}), None):
+            return precision
+        raise ValueError(f"it must hold {' or '.join(PRECISIONS)}, not {', '.join(sorted(map(str, dtypes)))}")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -22,8 +22,10 @@ def split(members: Iterable[Member], megabytes: float) -> list[list[Member]]:
     """Deal the members out to archives, in their order, that are each at most so large (a megabyte is 10⁶ bytes).
 
     Raises:
-        ValueError: a member is too large by itself.
+        ValueError: a member is too large by itself, or the size is no positive number.
     """
+    if not megabytes > 0:
+        raise ValueError(f"--megabytes must be a positive number; got {megabytes:g}")
     parts: list[list[Member]] = []
     room = 0.0
     for member in members:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -290,3 +291,9 @@ def test_a_record_is_what_it_says_of_itself(store):
     wrong = replace(record, cells=(replace(record.cells[0], attack="bim"),))
     with pytest.raises(ValueError, match="cells are not those of its"):
         check_record(json.dumps(to_json(wrong)).encode(), path)
+
+
+@pytest.mark.parametrize("megabytes", [math.nan, 0, -1])
+def test_parts_have_a_positive_size(megabytes):
+    with pytest.raises(ValueError, match=f"--megabytes must be a positive number; got {megabytes:g}"):
+        tar.split([Member("a", b"b")], megabytes)

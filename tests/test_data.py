@@ -280,7 +280,7 @@ def test_all_images_can_be_taken_though_unbalanced():
 
 @pytest.mark.parametrize("n", [0, -1, 106])
 def test_subset_of_impossible_size(n):
-    with pytest.raises(ValueError, match=f"n of mnist train must be from 1 to 105; got {n}"):
+    with pytest.raises(ValueError, match=f"n of mnist train must be an integer from 1 to 105; got {n}"):
         toy().take(n)
 
 
@@ -776,6 +776,16 @@ def test_the_folder_of_one_dataset_or_above_all_is_named(tmp_path, originals, no
     with pytest.raises(ValueError, match=f"^{root} lacks .*there is {there}; .*must hold MNIST/raw/"):
         data.load(name, "test", root)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "there", ["mnist/raw/t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte", "MNIST/raw/t10k-images.idx3-ubyte.gz"]
+)
+def test_files_and_folders_that_are_called_otherwise_are_named(tmp_path, originals, no_download, there):
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"^{tmp_path} lacks .*there is {tmp_path / there}; .*must hold MNIST/raw/"):
+        data.load("mnist", "test", tmp_path)
 
 
 @pytest.mark.parametrize("archive", ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"])

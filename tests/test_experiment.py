@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from prlib.profiles.protocol import checked_protocol, read_yaml
 from prlib.profiles.suites import read_profile, read_suites
 from prlib.record import RESULTS, Record, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
+from prlib.schema import parsed
 from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
@@ -368,6 +370,16 @@ DAMAGES = {
     ),
     "an unknown defence": (lambda data: data["experiment"]["training"]["defence"].update(name="magic"), "'magic'"),
     "options that are none": (lambda data: data["experiment"]["training"]["defence"].update(options=5), "not"),
+    "an infinite distance": (first_cell(l2=math.inf), "cells.0.l2"),
+    "a distance that no image has": (first_cell(l0=785), "l0 and l2 are 785 and "),
+    "a change of more than a pixel": (first_cell(linf=1.5), "cells.0.linf"),
+    "an attack where there is none": (first_cell(attacked=0.5), "attacked is 0.5, of at most 0"),
+    "a time that is none": (lambda data: data["provenance"]["seconds"].update(total=-1.0), "seconds.total"),
+    "memory that is none": (lambda data: data["provenance"].update(peak_megabytes=-1), "provenance.peak_megabytes"),
+    "no core": (lambda data: data["provenance"]["machine"].update(cores=0), "machine.cores"),
+    "other numbers": (lambda data: data["provenance"].update(snapshots="int8"), "provenance.snapshots"),
+    "no digest of its images": (lambda data: data["provenance"].update(digests={}), "the digest of the test images"),
+    "newer results": (lambda data: data.update(results=99), "its results is 99"),
     "a newer schema": (lambda data: data.update(schema=2), "its schema is 2"),
 }
 
@@ -395,6 +407,23 @@ def test_a_damaged_record_is_named_and_does_not_block_the_others(record, tmp_pat
     assert store.records([record.experiment, other]) == ([readable], [sentence])
     with pytest.raises(ValueError, match=re.escape(sentence)):
         run(record.experiment, quiet(store))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[" * 100_000, "RecursionError"),
+        ('{"schema": 1, "schema": 1}', "it says one of schema twice"),
+        ('{"schema": ' + "9" * 5000 + "}", "4300 digits"),
+        ("\ud800" * 1000, "UnicodeDecodeError"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named_in_a_short_sentence(tmp_path, text, named):
+    path = tmp_path / "records" / "x.json"
+    path.parent.mkdir()
+    path.write_text(text, "utf-8", "surrogatepass")
+    records, (sentence,) = Store(tmp_path).records()
+    assert not records and named in sentence and len(sentence) < 500 + len(str(path))
 
 
 def test_a_damaged_record_is_measured_again_on_request(tmp_path):
@@ -550,6 +579,9 @@ def written(monkeypatch, name, path, value):
         (["source"], "half", "tenth.yaml, source: input should be 'full' or 'sample'; got 'half'"),
         (["seeds"], [], "tenth.yaml, seeds: list should have at least 1 item after validation, not 0; got []"),
         (["seeds"], [True], "tenth.yaml, seeds.0: input should be a valid integer; got True"),
+        (["seeds"], [0, 0], "tenth.yaml, seeds: must be in ascending order, each once; got [0, 0]"),
+        (["seeds"], [2**63], "tenth.yaml, seeds.0: input should be less than "),
+        (["epochs"], [20, 5], "tenth.yaml, epochs: must be in ascending order, each once; got [20, 5]"),
         (["epochs"], 5, "tenth.yaml, epochs: input should be a valid list; got 5"),
         (["datasets", 0], "svhn", "tenth.yaml, datasets.0: must be among mnist, "),
         (["n_attacked"], "1000", "tenth.yaml, n_attacked: input should be a valid integer; got '1000'"),
@@ -600,6 +632,15 @@ def test_a_suite_that_says_something_wrong_is_refused_in_one_sentence(monkeypatc
         ),
         (["defences", "quantised", "cifar10", "stpes"], 5, "defences: quantised.cifar10: got an unexpected"),
         (["defences", "adversarial-pgd", "mnist", "k"], 5, "defences: adversarial-pgd.mnist: got an unexpected"),
+        (["defences", "pr", "default", "k"], "1", "defences: pr.default: k must be at least 1, "),
+        (
+            ["defences", "quantised", "cifar10", "steps"],
+            5e3,
+            "defences: quantised.cifar10: k must be at least 1, steps",
+        ),
+        (["defences", "pr", "default", "choice"], "pixxel", "defences: pr.default: choice must be "),
+        (["defences", "noise", "default", "std"], math.nan, "defences: noise.default: std must be a positive number"),
+        (["defences", "adversarial-pgd", "default", "steps"], "5", "defences: adversarial-pgd.default: steps must be "),
         (["defences", "magic"], {}, "defences: magic: must begin with none, pr, "),
         (["defences", "pr-../x"], {}, "defences: the name of the defence must be made of letters"),
         (["drawn"], None, "drawn: field required"),
@@ -617,6 +658,37 @@ def test_a_protocol_that_says_something_wrong_is_refused_in_one_sentence(path, v
     assert checked_protocol(protocol) is protocol
     with pytest.raises(ValueError, match=rf"^protocol\.yaml, {re.escape(sentence)}[^\n]*$"):
         checked_protocol(changed(protocol, path, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: 1\nb: {c: 1, c: 2}", "line 2: c is said twice"),
+        ("a: [", "line 1: expected the node content"),
+        ('a: !!python/object/apply:os.system ["false"]', "line 1: could not determine a constructor"),
+        ("a: 1\nb: *c", "line 2: found undefined alias 'c'"),
+        ("a: 1\n---\nb: 2", "line 2: but found another document"),
+        ("# nothing", "it is empty"),
+        ("\x00", "unacceptable character"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_refused_in_one_sentence(tmp_path, text, sentence):
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=rf"^mine\.yaml.*{re.escape(sentence)}[^\n]*$"):
+        parsed(tmp_path / "mine.yaml")
+
+
+def test_numbers_in_yaml_are_decimal_and_merged_keys_may_be_said_again(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "one: &one {a: 1, b: -2}\ntwo: &two {<<: *one, a: 3}\nthree: {<<: *two, a: 4}\nc: [010, 8:20, 1_0, 0]"
+    )
+    assert parsed(path) == {
+        "one": {"a": 1, "b": -2},
+        "two": {"a": 3, "b": -2},
+        "three": {"a": 4, "b": -2},
+        "c": ["010", "8:20", "1_0", 0],
+    }
 
 
 @pytest.mark.parametrize(

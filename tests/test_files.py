@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from prlib.files import atomically, locked, save_tensors
 from prlib.profiles import default_recipe, results_folder
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
 from prlib.run import Context, prepare, run, verify
-from prlib.snapshot import Snapshot, load_model
+from prlib.snapshot import Snapshot, load_model, snapshot_path
 from prlib.store import Store
 from prlib.train import Recipe, checkpoint_path, train, transformed
 
@@ -80,6 +81,31 @@ def test_damaged_weights_name_their_file(tmp_path: Path, damage: str) -> None:
     redraw.write_bytes(DAMAGES[damage](redraw.read_bytes()))
     with pytest.raises(ValueError, match=f"^{redraw} is not a file of PR models"):
         PixelRedraw.load(redraw)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int32])
+def test_networks_in_other_numbers_are_refused_before_they_are_judged(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "epoch-0001.safetensors"
+    save_tensors({name: value.to(dtype) for name, value in FastCNN().state_dict().items()}, path, META)
+    with pytest.raises(ValueError, match=rf"must hold float32 or float16, not {dtype}\); restore it"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "long"])
+def test_a_network_that_took_no_time_in_seconds_is_refused(tmp_path: Path, seconds: str) -> None:
+    path = tmp_path / "epoch-0001.safetensors"
+    save_tensors(FastCNN().state_dict(), path, META | {"seconds": seconds})
+    with pytest.raises(ValueError, match=f"^{path} is not a snapshot of a network"):
+        Snapshot.read(path)
+
+
+def test_a_damaged_network_is_found_before_anything_is_computed(tmp_path: Path) -> None:
+    store, later = Store(tmp_path), replace(EXPERIMENT, training=replace(TRAINING, seed=1))
+    path = snapshot_path(store.weights(later.training), 1)
+    save_tensors(FastCNN().state_dict(), path, META)  # another training's
+    with pytest.raises(ValueError, match=f"^{path} must hold the network of {later.training.name}"):
+        prepare([EXPERIMENT, later], Context(store, progress="none"))
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 def train_on(folder: Path, *epochs: int) -> list[tuple[int, FastCNN]]:

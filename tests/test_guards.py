@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -174,6 +175,50 @@ def test_whoever_changes_the_network_is_found_and_the_change_undone() -> None:
             judge(model, SPLIT, None, 0, ("B",), attack)
         for key, value in model.state_dict().items():
             assert torch.equal(value, found.state_dict()[key]) or "num_batches" in key
+
+
+def _fail(model: nn.Sequential) -> None:
+    model[1].weight.data.zero_()
+    raise RuntimeError("halfway")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda model: model.half(), "1.weight"),
+        (lambda model: setattr(model[1].weight, "data", torch.zeros(1)), "1.weight"),
+        (lambda model: setattr(model[1], "weight", nn.Parameter(torch.zeros(3, 16))), "a parameter of 1"),
+        (lambda model: model.append(nn.ReLU()), "a layer of the network"),
+        (lambda model: setattr(model, "1", nn.Linear(16, 3)), "a layer of the network"),
+        (lambda model: model.register_forward_hook(lambda *given: given[2] * 0), "a hook of the network"),
+        (lambda model: model[1].register_full_backward_hook(lambda *given: None), "a hook of 1"),
+        (_fail, "halfway"),
+    ],
+)
+def test_layers_hooks_and_types_are_changed_back_too(change: Callable[[nn.Sequential], Any], named: str) -> None:
+    def rude(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:
+        change(model)
+        return images
+
+    model = network()
+    with pytest.raises((ValueError, RuntimeError), match=named):
+        judge(model, SPLIT, None, 0, ("B",), rude)
+    assert same(judge(model, SPLIT, None, 0, ALL, FGSM), judge(network(), SPLIT, None, 0, ALL, FGSM))
+    assert [type(layer) for layer in model] == [nn.Flatten, nn.Linear] and model[1].weight.dtype == torch.float32
+
+
+def test_a_network_may_keep_a_buffer_of_its_own() -> None:
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = network()
+            self.register_buffer("last", torch.zeros(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.last = images.detach()
+            return self.model(images)
+
+    assert same(judge(Remembering(), SPLIT, None, 0, ALL, FGSM), judge(network(), SPLIT, None, 0, ALL, FGSM))
 
 
 @pytest.mark.parametrize("kind", ["constant", "hard labels", "no_grad", "inference_mode", "NumPy"])
@@ -366,6 +411,9 @@ REFUSED: dict[str, tuple[str, Callable[[], Any]]] = {
     "one class": (r"K of at least .*shape \(1, 1\)", lambda: network(1)),
     "too few classes": (r"K of at least 3, the labels' classes.*shape \(1, 2\)", lambda: network(2)),
     "classes": ("got torch.int64", lambda: Around(lambda model, x: (1e6 * model(x)).long())),
+    "sparse": ("got sparse torch.float32", lambda: Around(lambda model, x: model(x).to_sparse())),
+    "nested": ("got nested", lambda: Around(lambda model, x: torch.nested.nested_tensor(list(model(x).detach())))),
+    "eight bits": ("got torch.float8", lambda: Around(lambda model, x: model(x).to(torch.float8_e4m3fn))),
     "another batch": (r"shape \(2, 3\)", lambda: Around(lambda model, x: model(x).repeat(2, 1))),
     "NaN": ("logits must be finite", lambda: Around(lambda model, x: model(x) * math.nan)),
     "infinity": ("logits must be finite", lambda: Around(lambda model, x: model(x).index_fill(1, INDEX, -math.inf))),
@@ -397,6 +445,7 @@ def test_a_network_that_fails_on_one_image_only_is_refused() -> None:
 STEPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "nothing": ("got NoneType", lambda x: None),
     "a list": ("got list", lambda x: list(x)),
+    "sparse": ("got sparse torch.float32", lambda x: x.to_sparse()),
     "a pair": ("got tuple", lambda x: (x, x)),
     "NumPy": ("got ndarray", lambda x: x.numpy()),
     "float64": ("got torch.float64", lambda x: x.double()),
@@ -449,6 +498,10 @@ def test_gradients_of_a_step_are_cut() -> None:
         (SPLIT.images / 255, LABELS, "images must be a torch.uint8 tensor .*got torch.float32"),
         (SPLIT.images.numpy(), LABELS, "images must be .*got ndarray"),
         (SPLIT.images[:, 0], LABELS, "images must be .*shape \\(30, 4, 4\\)"),
+        (SPLIT.images.to_sparse(), LABELS, "images must be .*got sparse torch.uint8"),
+        (SPLIT.images[:, :0], LABELS, "images must have pixels; got .*shape \\(30, 0, 4, 4\\)"),
+        (SPLIT.images, LABELS.to("meta"), "labels must be .*on the device meta"),
+        (SPLIT.images, LABELS[0], "labels must be .*shape \\(\\)"),
     ],
 )
 def test_a_split_is_of_uint8_images_and_int64_labels(images: Any, labels: Any, sentence: str) -> None:
@@ -466,6 +519,14 @@ def test_a_split_is_of_uint8_images_and_int64_labels(images: Any, labels: Any, s
         ({"cases": []}, "cases must be a list .*got none"),
         ({"seed": 0.5}, "seed must be an integer of 64 bits; got 0.5"),
         ({"seed": 2**64}, "seed must be an integer of 64 bits"),
+        ({"cases": None}, r"cases must be a list .*got \[None\]"),
+        ({"cases": [["A"]]}, r"cases must be a list .*got \[\['A'\]\]"),
+        ({"batches": 0.0}, r"batches must be among .*got \[0.0\]"),
+        ({"batches": [[0]]}, r"batches must be among .*got \[\[0\]\]"),
+        ({"split": (IMAGES, LABELS)}, "split must be a prlib.data.Split; got tuple"),
+        ({"transform": "pr"}, "the defence must be a function .*got 'pr'"),
+        ({"transform": PixelRedraw}, "the defence must be a function .*got <class"),
+        ({"attack": "fgsm"}, "the attack must be a function .*got 'fgsm'"),
         ({"attack": None}, "every case but normal needs an attack"),
         ({"batches": [1]}, r"batches must be among the split's, 0 to 0; got \[1\]"),
         ({"batches": []}, "batches must be among"),
@@ -480,6 +541,12 @@ def test_arguments_of_judge_are_checked_first(change: dict[str, Any], sentence: 
 
 
 def test_numpys_scalars_are_numbers_and_its_arrays_no_tensors() -> None:
+    assert len(SPLIT.take(np.int64(6), np.int64(1))) == len(SPLIT.take(6, 1))
+    for n, seed, sentence in ((2.5, None, "integer from 1 to 30; got 2.5"), (3, 0.5, "seed must be .*got 0.5")):
+        with pytest.raises(ValueError, match=sentence):
+            SPLIT.take(n, seed)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="epsilon must be a number from 0 to 1; got Fraction"):
+        fgsm(network(), IMAGES, LABELS, epsilon=Fraction(1, 10))  # type: ignore[arg-type]
     model = network()
     scalars = {"epsilon": np.float64(0.1), "step_size": np.float64(0.05), "steps": np.int64(3)}
     plain = {"epsilon": 0.1, "step_size": 0.05, "steps": 3}

@@ -89,6 +89,10 @@ def test_a_record_with_another_name_is_none(change):
         "https://github.com/é/b",
         "http://github.com/a/b",
         "https://github.com/a/b/../../c",
+        "https://github.com/a/..",
+        "https://github.com/a/.",
+        "https://github.com/-a/b",
+        5,
     ],
 )
 def test_an_address_is_no_command(url, monkeypatch):

@@ -1,6 +1,8 @@
 """A defence of one's own: what is found out of it, and the command that puts it beside the book's."""
 
 import json
+import random
+import sys
 from functools import partial
 
 import numpy as np
@@ -327,6 +329,10 @@ WRONG = [
     ("def defence(images, generator):\n    return images\n", ("--attacks", "crossing"), "sorts pixels into cells"),
     (THRESHOLD, ("--images", "0"), "--images must be a positive integer; got 0"),
     (THRESHOLD, ("--epsilon", "2"), "epsilon must be a number from 0 to 1; got 2.0"),
+    (THRESHOLD, ("--epsilon", "0"), "--epsilon must be above 0; got 0"),
+    (THRESHOLD, ("--seed", str(2**70)), f"seed must be an integer of 64 bits; got {2**70}"),
+    (THRESHOLD, ("--out", "/proc/mine.json"), "/proc/mine.json cannot be written ("),
+    (THRESHOLD, ("--out", "/"), "/ cannot be written: it is a folder"),
     (THRESHOLD, ("--dataset", "digits"), "--dataset must be one of mnist, "),
 ]
 
@@ -337,6 +343,20 @@ def test_what_is_wrong_is_said_in_a_sentence_before_anything_is_written(attack, 
     assert (status, result) == (2, None)
     assert err.startswith("prlib: ") and err.count("\n") == 1 and said in err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_file_may_hold_dataclasses_and_leaves_pytorch_as_it_was(tmp_path):
+    path = tmp_path / "random.py"  # no other module is replaced by it
+    path.write_text(
+        "from __future__ import annotations\nimport pickle\nfrom dataclasses import dataclass\nimport torch\n"
+        "@dataclass\nclass Shift:\n    by: int = 0\n    def __call__(self, images, generator):\n        return images\n"
+        "defence = pickle.loads(pickle.dumps(Shift()))\n"
+        "torch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\n"
+    )
+    own = read(path)
+    assert own.defence(1, None) == 1 and own.defence.by == 0
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert sys.modules["random"] is random
 
 
 def test_a_file_that_is_not_there(capsys):

@@ -46,6 +46,13 @@ def test_the_command_line_speaks_in_any_locale():
     assert refused.stderr.count("\n") == 1
 
 
+def test_a_stream_may_be_closed():
+    command = 'exec "$0" -m prlib list --names nothing >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "prlib: no experiment of profile sample has a name that starts with 'nothing'\n"
+
+
 # The commit in a record.
 
 

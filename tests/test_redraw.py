@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from prlib.redraw import RANGES, GaussianNoise, PixelRedraw, RandomInversion
+from prlib.redraw import RANGES, GaussianNoise, PixelRedraw, Quantised, RandomInversion
 
 ALPHA = 1e-4
 
@@ -207,6 +207,17 @@ def test_bad_images_are_refused_by_name(module, images, named):
         ({"steps": (300, 300)}, r"\(300, 300\)"),
         ({"steps": -1}, "-1"),
         ({"init": "ones"}, "ones"),
+        ({"k": "2"}, "'2'"),
+        ({"k": 1.5}, "1.5"),
+        ({"steps": "10"}, "'10'"),
+        ({"steps": 5.0}, "5.0"),
+        ({"steps": (1, 2, 3)}, r"\(1, 2, 3\)"),
+        ({"seed": -1}, "-1"),
+        ({"seed": 0.5}, "0.5"),
+        ({"decimals": "2"}, "'2'"),
+        ({"decimals": 400}, "from 0 to 7; got 400"),
+        ({"ranges": "abc"}, "'abc'"),
+        ({"ranges": ((0, 0.5), (1,))}, "two pairs"),
         ({"choice": "row"}, "row"),
         ({"ranges": ((0, 0.4), (0.5, 1))}, "gap"),
         ({"ranges": ((0, 1.2),)}, "two pairs"),
@@ -239,7 +250,18 @@ def test_gaussian_noise_is_normal_clipped_at_one_then_to_the_unit_interval():
     assert 0.45 < (black == 1).float().mean() < 0.55  # noise beyond 1 is cut to 1, never further
 
 
-@pytest.mark.parametrize("std", [0, -1, float("nan")])
+@pytest.mark.parametrize("kind", [PixelRedraw, Quantised, RandomInversion])
+def test_a_redraw_stays_exact_where_all_modules_are_made_shorter(kind):
+    redraw = PixelRedraw.fit(steps=500)
+    module = redraw if kind is PixelRedraw else kind(redraw)
+    images = (torch.arange(4096.0) / 4095).view(1, 1, 64, 64)
+    before = module(images, generator(1))
+    for change in (torch.nn.Module.half, torch.nn.Module.float, torch.nn.Module.bfloat16):
+        assert torch.equal(change(module)(images, generator(1)), before)
+    assert redraw.thresholds.dtype == torch.float64
+
+
+@pytest.mark.parametrize("std", [0, -1, float("nan"), True, "1"])
 def test_noise_needs_a_positive_standard_deviation(std):
     with pytest.raises(ValueError, match=str(std)):
         GaussianNoise(std)

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -127,7 +128,7 @@ def project(adversarial: Tensor, clean: Tensor, epsilon: float) -> Tensor:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, int | float | np.number) and isinstance(value, Real) and not isinstance(value, bool)
 
 
 Rule = tuple[str, Callable[[Any], bool]]

@@ -12,7 +12,7 @@ from prlib.attacks.known import Known
 from prlib.data import DATASETS, Split, load
 from prlib.estimate import duration
 from prlib.experiment import Attack, to_json
-from prlib.files import atomically
+from prlib.files import atomically, check_writable
 from prlib.own.book import BookRow, book_rows, records_of, shared_images, strongest_cells
 from prlib.own.file import Own, blamed, known, network_of, published, read
 from prlib.own.measure import Row, estimate, measure, suite
@@ -34,6 +34,7 @@ def attack(options: argparse.Namespace) -> int:
     knowledge = known(own, split)
     attacks = suite(knowledge, dataset, options.epsilon, options.attacks)
     out = Path(options.out or results_folder() / "own" / f"{own.path.stem}-{dataset}.json").expanduser()
+    check_writable(out)
 
     def training() -> Split:
         everything = load(dataset, "train", "sample" if options.embedded else options.data)

@@ -1,6 +1,7 @@
 """The file with a defence of one's own, and the network behind it."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,9 +52,10 @@ def read(path: Path) -> Own:
         ValueError, OSError: it cannot be read or run, or lacks what is needed; in one sentence.
     """
     content = path.read_bytes()
-    module = ModuleType(path.stem)
+    module = ModuleType(f"_own_{path.stem}")  # no other module's name
     module.__file__ = str(path)
-    with torch.random.fork_rng():
+    sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
+    with _as_before(), torch.random.fork_rng():
         torch.manual_seed(0)  # a network that is made there is always the same
         try:
             exec(compile(content, str(path), "exec"), module.__dict__)
@@ -74,6 +76,17 @@ def read(path: Path) -> Own:
     if isinstance(defence, nn.Module):
         defence.eval().requires_grad_(False)
     return Own(path, hashlib.sha256(content).hexdigest(), defence, network)
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """PyTorch's default type and mode of gradients are afterwards as they were."""
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
 
 
 def known(own: Own, split: Split) -> Known:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from prlib.attacks.base import check_parameters
-from prlib.data import DATASETS
+from prlib.data import DATASETS, check_seed
 
 _EPILOG = """\
 FILE is Python with a function defence(images, generator), of float images N×C×H×W in [0, 1] to images alike, which
@@ -54,3 +54,6 @@ def check(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be a positive integer; got {getattr(options, name)}")
     if options.epsilon is not None:
         check_parameters(epsilon=options.epsilon)
+        if options.epsilon == 0:
+            raise ValueError("--epsilon must be above 0; got 0")
+    check_seed(options.seed)

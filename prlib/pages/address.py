@@ -19,6 +19,7 @@ def checked_address(url: str) -> str:
     Raises:
         ValueError: anything else, which would give dead links, or commands that do something else.
     """
-    if url and (not re.fullmatch(r"https://github\.com/[A-Za-z0-9_-]+/[A-Za-z0-9._-]+", url) or url.endswith(".git")):
+    names = r"https://github\.com/[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.{1,2}$)[A-Za-z0-9._-]+"
+    if url and (not isinstance(url, str) or not re.fullmatch(names, url) or url.endswith(".git")):
         raise ValueError(f"repository: url: must be empty or like https://github.com/OWNER/NAME; got {url!r}")
     return url

@@ -1,7 +1,5 @@
 """The default protocol, read and checked: how networks are trained, and the options of defences and attacks."""
 
-import inspect
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +9,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS
 from prlib.data import DATASETS
-from prlib.defences import ADVERSARIES, BUILDERS
+from prlib.defences import ADVERSARIES, BUILDERS, check_options
 from prlib.files import check_name
 from prlib.schema import Checked, Line, Natural, Seed, Share, among, parsed, validated
 
@@ -45,13 +43,12 @@ def _attack(options: Options) -> Options:
 def _check_defence(name: str, by_dataset: dict[str, Options]) -> None:
     """Raise a ValueError unless what makes the defence has its options."""
     check_name("defence", name)
-    makers: Mapping[str, Any] = BUILDERS | ADVERSARIES
-    if name.partition("-")[0] not in makers:
-        raise ValueError(f"{name}: must begin with {', '.join(makers)}")
+    if name.partition("-")[0] not in BUILDERS | ADVERSARIES:
+        raise ValueError(f"{name}: must begin with {', '.join(BUILDERS | ADVERSARIES)}")
     for dataset, options in by_dataset.items():
         try:
-            inspect.signature(makers[name.partition("-")[0]]).bind_partial(**options)
-        except TypeError as error:
+            check_options(name.partition("-")[0], options)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{name}.{dataset}: {error}") from error
 
 
