@@ -275,8 +275,7 @@ def judge_batch(
     for named, images in after.items():
         for case, outcome in measure(network, batch, cases, images).items():
             if draws > 1:  # in case adaptive alone
-                often = answered(network, batch, images["attack knowing",], defence, draws)
-                outcome = replace(outcome, often=often)
+                outcome = replace(outcome, often=answered(network, batch, images["attack knowing",], defence, draws))
             found[named, case] = outcome
     return found
 
