@@ -198,8 +198,10 @@ class GaussianNoise(nn.Module):
 
     def __init__(self, std: float = 1.0, truncated: bool = False) -> None:
         super().__init__()
-        if not isinstance(std, Real) or isinstance(std, bool) or not 0 < std < math.inf or truncated not in (0, 1):
-            raise ValueError(f"std must be a positive number, truncated True or False; got {std!r}, {truncated!r}")
+        if not isinstance(std, Real) or isinstance(std, bool) or not 0 < std < math.inf:
+            raise ValueError(f"std must be a positive number; got {std!r}")
+        if truncated not in (0, 1):
+            raise ValueError(f"truncated must be True or False; got {truncated!r}")
         self.std: float = std
         self.truncated: bool = truncated
 
