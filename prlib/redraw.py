@@ -141,8 +141,7 @@ class PixelRedraw(nn.Module):
         rise = height[:, :, None] - height[:, None, :]
         parallel = torch.where(rise < 0, -torch.inf, torch.inf)
         crossing = torch.where(run > 0, rise / run.clamp_min(torch.finfo(run.dtype).tiny), parallel)
-        n = len(self.ranges)
-        boundaries = [crossing[:, :i, i:].amin(2).amax(1) for i in range(1, n)]
+        boundaries = [crossing[:, :i, i:].amin(2).amax(1) for i in range(1, len(self.ranges))]
         self.thresholds, self.colours = torch.stack(boundaries, dim=1), order
 
     def sort(self, images: Tensor, models: Tensor | int = 0) -> Tensor:
@@ -183,9 +182,8 @@ class PixelRedraw(nn.Module):
         """Read models that ``save`` wrote; a ValueError that names the path if it holds none."""
         with intact(path, "a file of PR models", "save them again"):
             tensors, meta = parse_tensors(path.read_bytes())
-            tensors = {name: tensors[name] for name in ("weight", "bias", "ranges")}
             decimals = None if meta["decimals"] == "None" else int(meta["decimals"])
-            return cls(**tensors, choice=meta["choice"], decimals=decimals)
+            return cls(tensors["weight"], tensors["bias"], tensors["ranges"], meta["choice"], decimals)
 
 
 class GaussianNoise(nn.Module):
