@@ -311,10 +311,22 @@ def told(where, found):
         seeds = set.intersection(*(set(right(*options[n][0])) for n in names))
         for n in names:
             options[n] = [(of_seeds(row, seeds), kept) for row, kept in options[n] if seeds <= set(right(row, kept))]
-        common = set.intersection(*(set(found) for n in names for found in right(*options[n][0]).values()))
+        met = {
+            n: [set.intersection(*(set(found) for found in right(*one).values())) for one in options[n]] for n in names
+        }
+        around_all = [
+            images
+            for some in met.values()
+            for images in some
+            if all(any(images <= other for other in others) for others in met.values())
+        ]
+        if not around_all:
+            continue
+        common = max(around_all, key=len)
         for name in names:
-            exact = [one for one in options[name] if all(set(found) == common for found in right(*one).values())]
-            row, kept = (exact or options[name])[0]
+            holding = [one for one, images in zip(options[name], met[name], strict=True) if common <= images]
+            exact = [one for one, images in zip(options[name], met[name], strict=True) if common == images]
+            row, kept = (exact or holding)[0]
             shares = [sum(found[place] for place in common) / len(common) for found in right(row, kept).values()]
             numbers[name] = row, kept, common, float(np.mean(shares))
     return numbers

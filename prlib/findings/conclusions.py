@@ -118,8 +118,9 @@ def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dic
 def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str, Selected | None]:
     """Of each name's candidates, the first preferred, one, on what all names of a dataset have in common.
 
-    That is their images and their trainings, by seed. One that was measured on these images and no others goes before
-    one that is restricted to them.
+    That is their trainings, by seed, and of the sets of images that candidates were measured on the largest that each
+    name has a candidate for: the few that two sets happen to share say nothing. One that was measured on these images
+    and no others goes before one that is restricted to them.
     """
     found: dict[str, Selected | None] = dict.fromkeys(candidates)
     groups: dict[str, list[str]] = {}
@@ -131,10 +132,17 @@ def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str
         alike = {name: [like for one in candidates[name] if (like := one.of_seeds(seeds))] for name in names}
         if not all(alike.values()):
             continue
-        places = common([images for name in names for images in alike[name][0].all_images])
-        for name in names:
-            exact = [one for one in alike[name] if np.array_equal(one.all_places, places)]
-            chosen = (exact or alike[name])[0]
-            if len(places) and np.isin(places, chosen.all_places).all():
-                found[name] = replace(chosen, places=places)
+        places = _largest([[one.all_places for one in alike[name]] for name in names])
+        for name in names if len(places) else ():
+            holding = [one for one in alike[name] if np.isin(places, one.all_places).all()]
+            exact = [one for one in holding if len(one.all_places) == len(places)]
+            found[name] = replace((exact or holding)[0], places=places)
     return found
+
+
+def _largest(sets: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The largest of all these sets of places that each of the sequences has a set around; empty if there is none."""
+    for places in sorted((one for some in sets for one in some), key=len, reverse=True):
+        if all(any(np.isin(places, one).all() for one in some) for some in sets):
+            return places
+    return np.arange(0)
