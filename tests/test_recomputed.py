@@ -146,7 +146,7 @@ def test_every_comparison(found, profile):
             where = one["where"]
             row = [f"`{claim['id']}`", TITLES[where["dataset"]], f"{where['epochs']:,}", f"{one['images']:,}"]
             if one["p"] is not None:
-                row.append("{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**one))
+                row.append("{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**one).replace("-", "−"))
                 row += [f"{p:.3f}" if p >= 0.001 else "<0.001" for p in (one["p"], one["adjusted"])]
             expected.append((*row, one["outcome"]))
     columns = ["claim", "dataset", "epochs", "images", "difference [95% interval]", "p", "p (Holm)"]

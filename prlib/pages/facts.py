@@ -64,7 +64,7 @@ def core_hours(records: Iterable[Record]) -> Markdown:
     return Markdown(
         f"**Answer:** the numbers shown here took about {(trained + judged) / 3600:.0f} core-hours. Training the "
         f"{len(of)} networks took {trained / 3600:.0f} of them, judging and attacking these the rest, on "
-        f"{literal(' and '.join(devices))}."
+        f"{escaped(' and '.join(devices))}."
     )
 
 
