@@ -9,6 +9,8 @@ from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
 
+from prlib.pages.figures.drawing import UNINVERTED
+
 PIXELS_A_POINT = 4 / 3
 SVG = "{http://www.w3.org/2000/svg}"
 NARROW = "screen and (max-width: 600px)"
@@ -68,7 +70,7 @@ def size_figures(app: Sphinx, doctree: nodes.document, page: str) -> None:
             root = ElementTree.parse(path).getroot()
             sizes = [root.attrib[name].removesuffix("pt") for name in ("width", "height")]  # as matplotlib writes them
             image["pixels"] = [round(float(size) * PIXELS_A_POINT) for size in sizes]
-            if root.find(f".//{SVG}image") is None:
+            if root.find(f".//{SVG}image") is None and root.find(f".//*[@id='{UNINVERTED}']") is None:
                 image["classes"].append("chart")
         else:
             with Image.open(path) as opened:

@@ -14,7 +14,7 @@ from prlib.findings.choices import ablations, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.records import committed
-from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
+from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame, with_minus
 from prlib.profiles import COMMITTED, default_attack, default_defence
 from prlib.profiles.named import NAMED
 from prlib.statistics import ALPHA
@@ -86,7 +86,7 @@ def effects(found: pd.DataFrame) -> Table:
                 "from … to": (min(values), max(values)),
             }
         )
-    between = Column(lambda ends: "{:+.3f} … {:+.3f}".format(*ends))
+    between = Column(lambda ends: with_minus("{:+.3f} … {:+.3f}".format(*ends)))
     columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
     return Table(frame(rows), "What the other reading of each choice changes.", "effects", columns)
 

@@ -31,6 +31,9 @@ DASH_CYCLE = ("-", "--", ":", "-.")
 SHAPES = "osvDPX"
 """Markers that tell series apart without colour."""
 
+UNINVERTED = "uninverted"
+"""The id in a figure's SVG whose grays stay as they are on a dark page."""
+
 ROW = 0.19
 """The height of a line of small text, in inches."""
 

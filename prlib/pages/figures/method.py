@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prlib.attacks.staircase import Staircase
 from prlib.cases import CASES
 from prlib.data import DATASETS, Split, Transform, to_float
-from prlib.pages.figures.drawing import DASH_CYCLE, SHAPES, Layout, legend, mosaic, picture, subplots
+from prlib.pages.figures.drawing import DASH_CYCLE, SHAPES, UNINVERTED, Layout, legend, mosaic, picture, subplots
 from prlib.redraw import PixelRedraw
 
 
@@ -98,7 +98,9 @@ def staircases(layout: Layout, redraw: PixelRedraw) -> Figure:
     grays = np.linspace(0.15, 0.95, edges.shape[1] - 1)
     for colour, gray in enumerate(grays):
         left, width = edges[:, colour], edges[:, colour + 1] - edges[:, colour]
-        ax.barh(range(len(edges)), width, left=left, height=0.9, color=str(gray), label=f"colour {colour}")
+        shade = {"color": str(gray), "edgecolor": "gray", "linewidth": 0.4}
+        ax.barh(range(len(edges)), width, left=left, height=0.9, label=f"colour {colour}", **shade)
+    figure.patch.set_gid(UNINVERTED)  # dark means dark
     ax.set(xlabel="pixel before", ylabel="PR model", xlim=(0, 1), yticks=[])
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
