@@ -1,6 +1,6 @@
 # The two commands are `make reproduce` and `make test`; `make help` lists the rest.
 PROFILE ?= sample
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+CORES ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu)
 DEVICE ?= cpu
 EXECUTOR ?= local
 JOBS ?= 16

@@ -17,7 +17,7 @@ from prlib.own.book import BookRow, book_rows, records_of, shared_images, strong
 from prlib.own.file import Own, blamed, known, network_of, published, read
 from prlib.own.measure import Row, estimate, measure, suite
 from prlib.own.options import check
-from prlib.pages.names import PHASE_TITLES, attack_title
+from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.profiles import results_folder
 from prlib.provenance import provenance_of
 from prlib.snapshot import load_model
@@ -63,9 +63,9 @@ def table(rows: Sequence[Row], compared: Sequence[BookRow], of: int) -> str:
     titles = {"": "no attack", "strongest": f"the strongest of {of} for each image"}
     lines += [f"{titles.get(row.attack) or attack_title(row.attack):60s} {_shown(row.accuracy)}" for row in rows]
     lines += ["", "The book's, under the strongest of its attacks, on the same images:"]
-    lines.append(f"{'defence':18s} {'used':18s} attacks images accuracy  yours minus it [95% interval]")
+    lines.append(f"{'defence':31s} {'used':18s} attacks images accuracy  yours minus it [95% interval]")
     for one in compared:
-        named = f"{one.defence:18s} {PHASE_TITLES[one.phase]:18s} {one.of:7d} {one.n:6d}"
+        named = f"{defence_title(one.defence):31s} {PHASE_TITLES[one.phase]:18s} {one.of:7d} {one.n:6d}"
         lines.append(f"{named} {one.theirs:8.3f}  {_shown(one.difference, '+.3f')}")
     return "\n".join(lines if compared else [*lines[:-3], "", "The book has no such record of this dataset and ε yet."])
 

@@ -164,7 +164,9 @@ def with_minus(text: str) -> str:
 
 
 def significant(value: Any) -> str:
-    """Three digits of a fraction, whole thousands with commas, anything else as it is."""
+    """Three digits of a fraction, whole numbers with commas, anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
