@@ -105,7 +105,7 @@ def test_verdicts(found, profile, name, prefix):
 
 
 def test_the_answer_for_each_dataset(found):
-    """Whether both phases resist adaptive attacks: above the undefended network's accuracy, and within 5% of clean."""
+    """Whether both phases resist adaptive attacks: above guessing and the undefended network, within 5% of clean."""
     rows = found.rows["published"]
     (said,) = (text for cell in chapter("robust").cells if "pages.resists(" in cell.source for text in told_by(cell))
     lines = {title: line for line in said.split("\n") for title in TITLES.values() if line.startswith(f"- **{title}:")}
@@ -126,6 +126,7 @@ def test_the_answer_for_each_dataset(found):
                 continue
             numbers = complete[0]
             resists = recompute.guard_holds((((1, "known"), (-1, "bare")), "above", 0.05), numbers)
+            resists = resists and recompute.guard_holds((((1, "known"),), "above", 0.1), numbers)
             same = recompute.guard_holds((((1, "known"), (-1, "clean")), "same", 0.05), numbers)
             answer = ("it resists" if same else "it partly resists") if resists else "it does not resist"
             assert answer in lines[title]

@@ -31,9 +31,9 @@ class Resistance(NamedTuple):
 def resistance(cells: pd.DataFrame) -> list[Resistance]:
     """The answer for each dataset and each of ``DEFENCES`` that adaptive attacks have met in both phases.
 
-    "no" unless accuracy under attack is above the undefended network's by more than the tolerance; "yes" if it is also
-    within the tolerance of the accuracy on clean images; else "partly". Both must hold beyond chance, at 5%, on the
-    same images. Images drawn at random go before the first of a set.
+    "no" unless accuracy under attack is above what guessing a class gives, and above the undefended network's by more
+    than the tolerance; "yes" if it is also within the tolerance of the accuracy on clean images; else "partly". Each
+    must hold at 5%, on the same images. Images drawn at random go before the first of a set.
 
     Args:
         cells: as ``prlib.findings.cells.measured`` gives them.
@@ -54,12 +54,12 @@ def _of(cells: pd.DataFrame, dataset: str, defence: str) -> Resistance | None:
         found = selected(pd.concat([clean, adaptive[(adaptive.drawn > 0) == at_random]]), where)
         known = {name: one for name, one in found.items() if one}
         if len(known) == len(where):
-            return Resistance(dataset, defence, _word(found), **known)
+            return Resistance(dataset, defence, _word(found, 1 / len(DATASETS[dataset].classes)), **known)
     return None
 
 
-def _word(found: Mapping[str, Selected | None]) -> str:
+def _word(found: Mapping[str, Selected | None], guessing: float) -> str:
     tolerance = TOLERANCE["attacked"]
-    if not holds(above("known", "undefended", by=tolerance), found):
+    if not all(holds(guard, found) for guard in (above("known", "undefended", by=tolerance), above("known", guessing))):
         return "no"
     return "yes" if holds(same("known", "clean", tolerance), found) else "partly"

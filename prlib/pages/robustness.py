@@ -53,7 +53,12 @@ def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequen
             f"it falls to {_percent(first.undefended)}. Within ε an attacker can bring {exposed[dataset]} across a "
             "threshold."
         )
-    return Markdown("\n".join(lines))
+    rule = (
+        "*Does not resist* means that accuracy is not above guessing, or not by more than the tolerance above the "
+        "undefended network's; *partly*, that it is above both but not within the tolerance of the accuracy on clean "
+        "images. Each is judged at 5%, on the same images."
+    )
+    return Markdown("\n".join([*lines, "", rule]) if lines else "")
 
 
 def _percent(one: Selected) -> str:
