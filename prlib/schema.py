@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 T = TypeVar("T")
 
@@ -16,14 +16,6 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def _ascending(values: list[int]) -> list[int]:
-    if values != sorted(set(values)):
-        raise ValueError("must be in ascending order, each once")
-    return values
-
-
-Ascending = Annotated[list[T], Field(min_length=1), AfterValidator(_ascending)]
-"""Numbers in an order that makes experiments of them the same."""
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
 """A sentence, which can hold no directive of a page's."""
 
@@ -32,6 +24,13 @@ class Checked(BaseModel):
     """An entry of a file; what it may not say is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("seeds", "epochs", "epsilons", "epochs_attacked", check_fields=False)
+    @classmethod
+    def _ascending(cls, values: list[float]) -> list[float]:
+        if values != sorted(set(values)):  # in another order they would make the same experiments under other names
+            raise ValueError("must be in ascending order, each once")
+        return values
 
 
 class _Loader(yaml.SafeLoader):

@@ -688,12 +688,12 @@ def test_a_column_knows_its_format_and_alignment_and_what_stands_for_nothing():
     assert table._repr_markdown_().splitlines()[3:7] == [
         "| text | count | share | half |",
         "| :--- | ---: | :--- | ---: |",  # text is text even where it looks like a number
-        "| 1 | 1234 | 25% | 0.5 |",
+        "| 1 | 1,234 | 25% | 0.5 |",
         "| 2 | 5 |  | – |",
     ]
     assert table.text().to_dict("list") == {
         "text": ["1", "2"],
-        "count": ["1234", "5"],
+        "count": ["1,234", "5"],
         "share": ["25%", ""],
         "half": ["0.5", "–"],
     }

@@ -11,7 +11,7 @@ from prlib.data import DATASETS
 from prlib.defences import BUILDERS
 from prlib.experiment import ATTACKED
 from prlib.profiles.protocol import read_protocol, read_yaml
-from prlib.schema import Ascending, Checked, Natural, Seed, Share, Some, among, validated
+from prlib.schema import Checked, Natural, Seed, Share, Some, among, validated
 from prlib.snapshot import PRECISIONS
 
 Dataset = Annotated[str, among(DATASETS)]
@@ -24,9 +24,9 @@ class _Sizes(Checked):
     """What an experiment may say of itself, and a profile of a suite; what neither says is as the profile has it."""
 
     datasets: Some[Dataset] = Field([])
-    seeds: Ascending[Seed] = Field([])
-    epochs: Ascending[Natural] = Field([])
-    epsilons: Ascending[Share] = Field([])
+    seeds: Some[Seed] = Field([])
+    epochs: Some[Natural] = Field([])
+    epsilons: Some[Share] = Field([])
     n_attacked: Natural | None = None
 
 
@@ -63,9 +63,9 @@ class Profile(Checked):
 
     source: Literal["full", "sample"]
     datasets: Some[Dataset]
-    seeds: Ascending[Seed]
-    epochs: Ascending[Natural]
-    epochs_attacked: Ascending[Natural]
+    seeds: Some[Seed]
+    epochs: Some[Natural]
+    epochs_attacked: Some[Natural]
     measured_on_demand: bool
     experiments: Some[Choice]
     n_train: Natural | None = None
