@@ -24,7 +24,8 @@ def coverage() -> Markdown:
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
-        f"all images and for as many epochs, and **{agree} of these agree** with the paper's. Another {reduced} were "
-        "measured on a tenth of the training images; that is another experiment, so agreement is not judged. The other "
-        f"{len(full) - at_scale - reduced} have not been measured."
+        f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
+        f"{{term}}`tolerance` fixed beforehand. Another {reduced} were measured on a tenth of the training images; that "
+        f"is another experiment, so agreement is not judged. The other {len(full) - at_scale - reduced} have not been "
+        "measured."
     )
