@@ -26,6 +26,6 @@ def coverage() -> Markdown:
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
         f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
         f"{{term}}`tolerance` fixed beforehand. Another {reduced} were measured on a tenth of the training images; "
-        f"that is another experiment, so agreement is not judged. The other {len(full) - at_scale - reduced} have not been "
-        "measured."
+        f"that is another experiment, so agreement is not judged. The other {len(full) - at_scale - reduced} have "
+        "not been measured."
     )
