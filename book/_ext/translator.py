@@ -8,9 +8,6 @@ from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 
-ROLES = {"table": "table", "thead": "rowgroup", "tbody": "rowgroup", "tr": "row", "td": "cell", "th": "columnheader"}
-
-
 class Translator(HTML5Translator):
     """The theme puts its own changes on top of this one."""
 
@@ -23,11 +20,8 @@ class Translator(HTML5Translator):
             attributes["tabindex"] = "0"  # what scrolls must be reachable by keyboard
         elif isinstance(node, addnodes.desc_parameterlist) and tagname == "dl":
             attributes |= {"role": "presentation", "class": "sig-lines"}  # definitions without terms
-        elif ROLES.keys() & {tagname} and _is_stacked(node):
-            # As blocks, tables would not be tables to a screen reader.
-            attributes["role"] = ROLES[tagname]
-            if "label" in node:
-                attributes["data-label"] = node["label"]
+        elif tagname == "td" and "label" in node:
+            attributes["data-label"] = node["label"]  # for a phone, where heads have no place
         return str(super().starttag(node, tagname, *args, **attributes))
 
     def visit_citation(self, node: nodes.Element) -> None:
@@ -35,12 +29,6 @@ class Translator(HTML5Translator):
         if not isinstance(node.previous_sibling(), nodes.citation):
             self.body.append('<div class="citation-list">\n')
         self.body.append(self.starttag(node, "div", classes=["citation"], role="doc-biblioentry"))
-
-
-def _is_stacked(node: nodes.Element) -> bool:
-    while node and not isinstance(node, nodes.table):
-        node = node.parent
-    return bool(node) and "stacked" in node["classes"]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

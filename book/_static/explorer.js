@@ -78,7 +78,7 @@ function cell(row, name) {
   const number = ["epochs", "images", "paper", "ours", "kept"].includes(name);
   const known = row[name] !== null && row[name] !== "";
   const kind = NAMES.includes(name) ? (known ? "names" : "nothing") : known ? "value" : "nothing";
-  const made = element("td", "", { class: `${kind}${number ? " text-right" : ""}`, role: "cell" });
+  const made = element("td", "", { class: `${kind}${number ? " text-right" : ""}` });
   if (name === "case" || kind === "value") made.dataset.label = COLUMNS[name];
   if (name === "ours" && row.ours !== null) {
     const bounds = ` [${row.low.toFixed(3)}, ${row.high.toFixed(3)}]`;
@@ -92,7 +92,7 @@ function cell(row, name) {
 function fill(rows) {
   find("tbody").replaceChildren(
     ...rows.slice(0, shown).map((row) => {
-      const line = element("tr", "", { role: "row" });
+      const line = element("tr");
       line.append(...Object.keys(COLUMNS).map((name) => cell(row, name)));
       [...line.querySelectorAll(".names")].at(-1).classList.add("last");
       return line;
