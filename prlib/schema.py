@@ -14,8 +14,6 @@ Natural = Annotated[int, Field(ge=1)]
 Some = Annotated[list[T], Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
 """A sentence, which can hold no directive of a page's."""
 

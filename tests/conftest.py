@@ -37,11 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Of several processes the first begins with them, so that none waits for it.
     """
-    of_book = [bool({"chapters", "site"} & set(getattr(item, "fixturenames", ()))) for item in items]
-    for item, book in zip(items, of_book, strict=True):
-        if book:
+    for item in items:
+        if {"chapters", "site"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("book")
-    items[:] = [item for _, item in sorted(zip(of_book, items, strict=True), key=lambda pair: not pair[0])]
+    items.sort(key=lambda item: item.get_closest_marker("book") is None)
 
 
 @pytest.fixture(scope="session")

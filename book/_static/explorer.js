@@ -77,7 +77,7 @@ function link(row, text) {
 function cell(row, name) {
   const number = ["epochs", "images", "paper", "ours", "kept"].includes(name);
   const known = row[name] !== null && row[name] !== "";
-  const kind = NAMES.includes(name) ? (known ? "names" : "nothing") : known ? "value" : "nothing";
+  const kind = known ? (NAMES.includes(name) ? "names" : "value") : "nothing";
   const made = element("td", "", { class: `${kind}${number ? " text-right" : ""}` });
   if (name === "case" || kind === "value") made.dataset.label = COLUMNS[name];
   if (name === "ours" && row.ours !== null) {

@@ -206,9 +206,8 @@ def exposure_maps(
         for j in range(n):
             picture(above[j], images[j])
             picture(beneath[j], 1 - exposed[j].float())
-        above[0].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9).set_in_layout(
-            False
-        )
+        title = above[0].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9)
+        title.set_in_layout(False)  # it is wider than its image, which would set the others apart
     return figure
 
 
