@@ -259,10 +259,13 @@ def _side_by_side(
 ) -> pd.DataFrame:
     """The paper's cells by epochs with ours beside them, and those of a run in here, here_trainings and reproduces."""
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
-    ours = measured(records)
+    ours, again = (
+        measured(record for record in found if record.experiment.training.dataset == dataset)
+        for found in (records, here)
+    )
     cells = compare(ours, **where).sort_values("epochs", kind="stable")
-    again = compare(beside(ours, measured(here)), **where)
-    cells["here"], cells["here_trainings"], cells["reproduces"] = again.ours, again.trainings, again.reproduces
+    same = compare(beside(ours, again), **where)
+    cells["here"], cells["here_trainings"], cells["reproduces"] = same.ours, same.trainings, same.reproduces
     cells["attack"] = cells.attack.where(cells.case != "normal", "")  # printed once for each attack
     return cells.drop_duplicates([*COLUMNS, "accuracy"])
 
