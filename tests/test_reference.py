@@ -50,6 +50,14 @@ def with_its_modules(name: str) -> list[str]:
     return [name, *(module.name for module in pkgutil.walk_packages(path, f"{name}."))]
 
 
+def test_no_two_references_are_cited_alike() -> None:
+    cited = []
+    for entry in ENTRIES.values():
+        first, *others = (" ".join(person.last_names) for person in entry.persons["author"])
+        cited.append((first, others[0] if len(others) == 1 else len(others) > 1, entry.fields["year"]))
+    assert len(set(cited)) == len(cited)
+
+
 def test_every_module_has_a_page() -> None:
     assert {module.name for module in pkgutil.iter_modules(prlib.__path__)} == {*MODULES, *INTERNAL}
 
