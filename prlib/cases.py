@@ -35,7 +35,7 @@ ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
 
 CERTIFIED = "certified"
-"""The case of what no attack can change: what is shown to be right whatever it does, which is no attack's accuracy."""
+"""The case of an accuracy that is no attack's, but proved to be left by every one."""
 
 ANY = "any"
 """What stands for an attack's name there."""
