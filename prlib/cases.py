@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from prlib.attacks.certificate import HOLDS, certificate
 from prlib.attacks.choice import robust_probability
+from prlib.attacks.known import staircase_of
 from prlib.data import Split, Transform, check_images, check_seed, check_split, in_words, to_float
 from prlib.guard import check_labels, guard, in_order, settled, unchanged
 
@@ -28,6 +30,15 @@ MORE_CASES: dict[str, tuple[str, ...]] = {
     "adaptive": ("attack knowing", "defend"),
 }
 """Cases beyond the paper, a second redraw (D23) and an attack that is told of the defence that follows."""
+
+ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
+"""The cases that an attack can be judged in."""
+
+CERTIFIED = "certified"
+"""The case of an accuracy that is no attack's, but proved to be left by every one."""
+
+ANY = "any"
+"""What stands for an attack's name there."""
 
 BATCH_SIZE = 250
 """Images judged at a time; fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
@@ -218,6 +229,13 @@ def answered(model: nn.Module, batch: Batch, images: Tensor, defence: Transform 
         model, images, batch.labels, draws=draws, generator=generator, defence=defence, batch_size=BATCH_SIZE
     )
     return (rates * draws).round().to(torch.uint8).cpu()
+
+
+def certified(model: nn.Module, batch: Batch, defence: Transform | None, epsilon: float, boxes: int) -> Outcome:
+    """Of which images ``prlib.attacks.certificate`` shows that the answer is right whatever an attack does within ε."""
+    settled = certificate(model, batch.images, batch.labels, stairs=staircase_of(defence), epsilon=epsilon, boxes=boxes)
+    none = torch.zeros(len(settled))
+    return Outcome(settled == HOLDS, none, none, none, none, none.bool())
 
 
 def _outcome(

@@ -20,6 +20,9 @@ from prlib.store import Store
 JUDGING = 0.35
 """Judging an image, a forward pass and one redraw, takes about this share of training on it."""
 
+CERTIFYING = 5
+"""A certificate takes about so many training steps for each box that it may look at; many images need few of them."""
+
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
 
@@ -90,7 +93,7 @@ def work(e: Experiment) -> float:
     costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
     attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs)
+    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs + CERTIFYING * e.boxes)
 
 
 def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:

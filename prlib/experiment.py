@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
-from prlib.cases import CASES, MORE_CASES
+from prlib.cases import ATTACKED
 from prlib.data import DATASETS, SPLITS, Transform
 from prlib.defences import ADVERSARIES, BUILDERS
 from prlib.files import check_name
@@ -21,9 +21,6 @@ from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
-
-ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
-"""The cases that an attack can be judged in."""
 
 
 def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -44,10 +41,7 @@ Options = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(frozen)]
 
 @dataclass(frozen=True)
 class Defence:
-    """A random preprocessor, or an adversary of training, by its name in tables and its options.
-
-    The name is a key of ``BUILDERS`` or ``ADVERSARIES``, or one with a variant.
-    """
+    """A random preprocessor, or an adversary of training: a key of ``BUILDERS`` or ``ADVERSARIES``, maybe a variant."""
 
     name: str = "none"
     options: Options = ()
@@ -187,6 +181,7 @@ class Experiment:
         drawn: the seed that drew a part of the test images; None: the first that fit, or all.
         split: "test", or "train" for the training images themselves.
         draws: how often a random defence answers each attacked image, afresh; more than once in case "adaptive" alone.
+        boxes: that a certificate looks at for each image (``prlib.attacks.certificate``); 0: none is sought.
     """
 
     training: Training
@@ -199,6 +194,7 @@ class Experiment:
     drawn: int | None = None
     split: str = "test"
     draws: int = 1
+    boxes: int = 0
 
     def __post_init__(self) -> None:
         _at_least_one("n_test", self.n_test)
@@ -219,6 +215,11 @@ class Experiment:
             _one_of("case", case, ATTACKED)
         if self.draws != 1 and not (1 < self.draws < 256 and self.cases == ("adaptive",)):
             raise ValueError(f"draws must be 1, or up to 255 in case adaptive alone; got {self.draws}")
+        met = self.cases == ("adaptive",) and all(a.kind.bounded for a in self.attacks)
+        if self.boxes and not (self.boxes > 0 and met and {d.kind for d in self.tested_with} == {"quantised"}):
+            raise ValueError(
+                f"boxes must be 0, or positive where attacks on quantised are bounded and adaptive; got {self.boxes}"
+            )
         if len({a.kind.bounded for a in self.attacks}) > 1 and self.cases == ("adaptive",):
             raise ValueError("adaptive attacks must all be bounded or none; got some of both")
         if len({a.kind.needs for a in self.attacks if a.transfers}) > 1:
@@ -231,7 +232,7 @@ class Experiment:
     def name(self) -> str:
         """Readable name of its record, unique by the key at its end and short enough for any file system."""
         t, what = self.training, "-".join(labelled(a.name, a.epsilon) for a in self.attacks)[:150] or "clean"
-        what += "-embedded" * self.embedded + "-train" * (self.split == "train")
+        what += "-embedded" * self.embedded + "-train" * (self.split == "train") + "-certified" * (self.boxes > 0)
         return f"{t.dataset}-{t.source}{t.n_train}-{t.defence.name}-s{t.seed}-e{max(self.epochs)}-{what}-{key(self)}"
 
     @property
@@ -281,7 +282,7 @@ def _plain(value: Any) -> Any:
 
 
 # Not said in JSON, as before there was another value.
-_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "often": ""}
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0, "often": ""}
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from annotated_types import Ge, Le
 from pydantic import AllowInfNan, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's, before Python 3.12
 
+from prlib.cases import ANY, CERTIFIED, Outcome
 from prlib.data import DATASETS
 from prlib.experiment import Experiment, labelled, to_json, unlabelled
 
@@ -35,7 +36,8 @@ class Cell:
     ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
     examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
     it found no gradient; ``epsilon`` is as an attack's in an experiment. Where a random defence answered several times,
-    ``often`` is a hex string of one byte an example, how often it was right; ``success`` is the first answer's.
+    ``often`` is a hex string of one byte an example, how often it was right; ``success`` is the first answer's. In case
+    "certified" ``success`` says of which examples it is shown that they are right under any attack within ``epsilon``.
     """
 
     epoch: int
@@ -52,6 +54,31 @@ class Cell:
     stuck: Share = 0.0
     epsilon: float | None = None
     often: str = ""
+
+
+class Place(NamedTuple):
+    """Which of a record's cells: the attack, with its ε, is "" on clean images."""
+
+    epoch: int
+    tested_with: str
+    attack: str
+    epsilon: float | None
+    case: str
+
+    def cell(self, outcome: Outcome) -> Cell:
+        """The cell of what was found there."""
+        return Cell(
+            **self._asdict(),
+            correct=int(outcome.correct.sum()),
+            total=len(outcome.correct),
+            success=pack(outcome.correct),
+            l0=float(outcome.l0.mean()),
+            l2=float(outcome.l2.mean()),
+            linf=float(outcome.linf.mean()),
+            attacked=float(outcome.attacked.max()),
+            stuck=float(outcome.stuck.float().mean()),
+            often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
+        )
 
 
 class Machine(TypedDict):
@@ -119,18 +146,8 @@ _WITH_TF32 = " with TF32"  # what older records add to the device's name
 _RECORD = TypeAdapter(Record)
 
 
-class Place(NamedTuple):
-    """Which of a record's cells: the attack, with its ε, is "" on clean images."""
-
-    epoch: int
-    tested_with: str
-    attack: str
-    epsilon: float | None
-    case: str
-
-
 def grid(experiment: Experiment) -> Iterator[Place]:
-    """The places of an experiment's cells, in a record's order."""
+    """The places of an experiment's cells, in a record's order; a certificate's are behind those of the attacks."""
     attacks = [(attack.name, attack.epsilon) for attack in experiment.attacks] or [("", None)]
     if experiment.cases == ("adaptive",):
         attacks.append(("strongest", attacks[0][1]))
@@ -139,6 +156,8 @@ def grid(experiment: Experiment) -> Iterator[Place]:
             for attack, epsilon in attacks:
                 for case in experiment.cases or ("normal",):
                     yield Place(epoch, defence.name, attack, epsilon, case)
+            if experiment.boxes:
+                yield Place(epoch, defence.name, ANY, attacks[0][1], CERTIFIED)
 
 
 def read_record(path: Path) -> Record:
@@ -217,6 +236,19 @@ def _check(record: Record, name: str) -> None:
             raise ValueError(f"{where}: often counts more than {record.experiment.draws} draws")
         if (right := int(unpack(cell.success, cell.total).sum())) != cell.correct:
             raise ValueError(f"{where}: correct is {cell.correct}, and {right} bits are set")
+    check_certified(record.cells)
+
+
+def check_certified(cells: Sequence[Cell]) -> None:
+    """Raise a ValueError if an attack in a record's cells fooled a network on an image that is certified.
+
+    Both are of the same ε, so one of the two is wrong.
+    """
+    for of in (cell for cell in cells if cell.case == CERTIFIED):
+        for cell in (cell for cell in cells if (cell.epoch, cell.tested_with) == (of.epoch, of.tested_with)):
+            if fooled := int((unpack(of.success, of.total) & ~unpack(cell.success, cell.total)).sum()):
+                attack = labelled(cell.attack, cell.epsilon)
+                raise ValueError(f"{attack} fools {fooled} images of which is certified that none does")
 
 
 def pack(bits: torch.Tensor) -> str:

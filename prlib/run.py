@@ -4,7 +4,7 @@ An experiment's way through ``run``: the store is asked for its record (``Store.
 (``_images``); its training is locked (``Store.lock``); the networks come one after the other, trained if they are not
 stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``judge_batch``: the
 steps of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
-(``_cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
+(``Place.cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
 From there ``prlib.findings.cells`` reads accuracies (``measured``) and puts the paper's beside them (``compare``).
 """
 
@@ -18,14 +18,26 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
-from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
+from prlib.cases import (
+    ANY,
+    CERTIFIED,
+    CHOOSING,
+    Adversarial,
+    Batch,
+    Outcome,
+    all_batches,
+    answered,
+    certified,
+    follow,
+    measure,
+)
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split, Transform
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
-from prlib.record import Cell, Record, Seconds, pack, unpack
+from prlib.record import Cell, Place, Record, Seconds, check_certified, unpack
 from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
@@ -210,6 +222,7 @@ def _measure(experiment: Experiment, train_split: Split | None, test_split: Spli
         ((_, surrogate),) = _networks(other, [max(experiment.epochs)], train_split, context)
     networks = _networks(experiment.training, experiment.epochs, train_split, context)
     cells = tuple(_cells(experiment, networks, test_split, surrogate, context, all_batches(test_split)))
+    check_certified(cells)
     last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
     seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(time.monotonic() - started, 1)}
     digests = {split.split: split.digest for split in (train_split, test_split) if split}
@@ -241,10 +254,13 @@ def _cells(
                 for number in in_time(batches):
                     batch = Batch.of(split, number, seed, context.device)
                     judged = judge_batch(network, batch, defence, cases, attacks, bar, where, experiment.draws)
+                    if experiment.boxes:
+                        epsilon, own = experiment.attacks[0].epsilon, dict(experiment.attacks[0].options)["epsilon"]
+                        judged[(ANY, epsilon), CERTIFIED] = certified(network, batch, defence, own, experiment.boxes)
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
-                yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes))
+                yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes))
 
 
 def judge_batch(
@@ -278,23 +294,3 @@ def judge_batch(
                 outcome = replace(outcome, often=answered(network, batch, images["attack knowing",], defence, draws))
             found[named, case] = outcome
     return found
-
-
-def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outcome) -> Cell:
-    attack, epsilon = key
-    return Cell(
-        epoch=epoch,
-        tested_with=tested_with,
-        case=case,
-        attack=attack,
-        correct=int(outcome.correct.sum()),
-        total=len(outcome.correct),
-        success=pack(outcome.correct),
-        l0=float(outcome.l0.mean()),
-        l2=float(outcome.l2.mean()),
-        linf=float(outcome.linf.mean()),
-        attacked=float(outcome.attacked.max()),
-        stuck=float(outcome.stuck.float().mean()),
-        epsilon=epsilon,
-        often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
-    )

@@ -21,7 +21,7 @@ CLAIMS = yaml.safe_load((ROOT / "prlib" / "paper" / "claims.yaml").read_text())
 PAPER = pd.read_csv(ROOT / "prlib" / "paper" / "tables.csv", keep_default_na=False)
 TOLERANCE = {True: 0.05, False: 0.02}  # under attack, clean
 FULL = {"mnist": 60_000, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar10-gray": 50_000}
-REDRAWN = {"A", "C", "A twice", "C twice", "adaptive"}  # the cases in which the defence redraws
+REDRAWN = {"A", "C", "A twice", "C twice", "adaptive", "certified"}  # the cases in which the defence redraws
 COLUMNS = ("dataset", "defence", "epochs", "phase", "attack", "epsilon", "case")
 
 
@@ -76,7 +76,7 @@ def rows(names, profile):
                 "dataset": training["dataset"],
                 "defence": trained if trained != "none" else tested,
                 "epochs": cell["epoch"],
-                "phase": "" if attacked and cell["case"] != "adaptive" else phase,
+                "phase": "" if attacked and cell["case"] not in ("adaptive", "certified") else phase,
                 "attack": attack,
                 "epsilon": float(epsilon or 0),
                 "case": cell["case"] if attacked else "",

@@ -1,16 +1,30 @@
 """The certificate for the quantised redraw, against every image that can be reached."""
 
+import dataclasses
 import itertools
+import json
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
 from prlib.attacks import Staircase, crossing
 from prlib.attacks.base import margin
 from prlib.attacks.certificate import FAILS, HOLDS, OPEN, certificate, least_margin
+from prlib.cases import Batch
+from prlib.chosen import images_of
+from prlib.experiment import to_json
+from prlib.findings.cells import measured
 from prlib.model import PaperCNN
+from prlib.pages.explorer import numbers
+from prlib.pages.records import committed
+from prlib.profiles import Parameters, default_defence, published_snapshots
+from prlib.record import parse_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
+from prlib.run import Context, run
+from prlib.snapshot import load_model
+from prlib.store import Store
 
 ONE = PixelRedraw.fit(steps=5000)
 STAIRS = Staircase.of(ONE)
@@ -86,3 +100,100 @@ def test_what_it_cannot_look_into_is_said():
         certificate(nn.Sequential(nn.Flatten()), clean, labels, **call)
     with pytest.raises(ValueError, match="boxes must be a positive integer"):
         certificate(network(0), clean, labels, **call, boxes=0)
+
+
+@pytest.fixture(scope="module")
+def certified():
+    records = [record for record in committed("published") if record.experiment.boxes]
+    assert len(records) >= 5
+    return records
+
+
+def test_certified_is_at_most_what_any_attack_leaves_and_that_at_most_clean_image_by_image():
+    """From the committed JSON alone."""
+    paths = sorted((ROOT / "results" / "published" / "records").glob("*-certified-*.json"))
+    assert paths
+    shares = {}
+    for path in paths:
+        record = json.loads(path.read_text("utf-8"))
+        kept = {cell["attack"].partition("@"): int(cell["success"], 16) for cell in record["cells"]}
+        (of, _, epsilon) = next(key for key in kept if key[0] == "any")
+        any_attack = kept.pop((of, "@", epsilon))
+        assert len(kept) == 3 and all(any_attack & bits == any_attack for bits in kept.values())
+        shares[float(epsilon)] = any_attack.bit_count() / record["experiment"]["n_test"]
+    assert [shares[epsilon] for epsilon in sorted(shares)] == sorted(shares.values(), reverse=True)
+    assert max(shares.values()) > 0.9
+
+
+def test_the_strongest_attack_leaves_only_what_is_right_on_clean_images(certified):
+    rows = measured(committed("published"))
+    rows = rows[(rows.dataset == "mnist") & (rows.defence == "quantised") & (rows.phase == "both")]
+    (clean,) = rows[rows.attack == ""].trainings
+    for record in certified:
+        (left,) = rows[(rows.attack == "strongest") & (rows.epsilon == record.experiment.attacks[0].epsilon)].trainings
+        places = left[0].after.images.places()
+        assert (left[0].after.at(places) <= clean[0].after.at(places)).all()
+
+
+def test_a_record_whose_attack_fools_a_certified_image_is_refused(certified):
+    for record in certified:
+        of = next(cell for cell in record.cells if cell.case == "certified")
+        first = unpack(of.success, of.total).nonzero()[0].item()
+        data = to_json(record)
+        cell = data["cells"][0]
+        bits = f"{int(cell['success'], 16):0{4 * len(cell['success'])}b}"
+        bits = bits[:first] + "0" + bits[first + 1 :]
+        cell |= {"success": f"{int(bits, 2):0{len(cell['success'])}x}", "correct": cell["correct"] - 1}
+        content = json.dumps(data).encode()
+        with pytest.raises(ValueError, match="fools 1 images of which is certified that none does"):
+            parse_record(content, ROOT / f"{record.experiment.name}.json")
+
+
+def test_what_is_certified_is_counted_as_no_attacks(certified):
+    rows = measured(certified)
+    assert set(zip(rows.attack, rows.case, strict=True)) == {
+        ("any", "certified"),
+        *((name, "adaptive") for name in ("crossing-starts", "pgd-leap", "strongest")),
+    }
+    assert set(rows.phase) == {"both"} and set(rows.of[rows.attack == "any"]) == {0}
+    shown = {(row["attack"].partition(",")[0], row["case"]) for row in numbers({"": certified}) if row["record"]}
+    assert ("any attack (certified)", "certified") in shown and len(shown) == 4
+
+
+def test_a_run_certifies_what_the_certificate_says_of_its_images(certified, tmp_path):
+    experiment = dataclasses.replace(certified[0].experiment, embedded=True, n_test=20, boxes=3)
+    beside = Store(ROOT / "results" / "published")
+    record = run(experiment, Context(Store(tmp_path, beside), progress="none"))
+    split = images_of(experiment, "test")
+    batch = Batch.of(split, 0, 0, "cpu")
+    net = load_model(published_snapshots("mnist")["quantised"])
+    stairs = Staircase.of(default_defence("quantised", "mnist").build().redraw)
+    epsilon = dict(experiment.attacks[0].options)["epsilon"]
+    found = certificate(net, batch.images, batch.labels, stairs=stairs, epsilon=epsilon, boxes=3)
+    *attacked, of = record.cells
+    assert (of.attack, of.case) == ("any", "certified") and len(attacked) == 3
+    assert (unpack(of.success, 20) == (found == HOLDS)).all() and HOLDS in found
+    assert parse_record(json.dumps(to_json(record)).encode(), tmp_path / f"{experiment.name}.json") == record
+
+
+def test_only_what_is_not_random_and_bounded_is_certified(certified):
+    experiment = certified[0].experiment
+    assert "boxes" not in to_json(dataclasses.replace(experiment, boxes=0))
+    for change in (
+        {"boxes": -1},
+        {"tested_with": (default_defence("pr", "mnist"),)},
+        {"attacks": (), "cases": ()},
+    ):
+        with pytest.raises(ValueError, match="boxes must be 0, or positive for adaptive attacks on quantised; got"):
+            dataclasses.replace(experiment, **change)
+    others = [e for e in Parameters("published").experiments() if e.boxes]
+    assert {e.training.defence.name for e in others} == {"quantised"}
+
+
+def test_bounds_are_tighter_than_intervals_where_a_sum_cancels():
+    """One pixel x through x and -x: their sum is 0, which intervals do not know."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False), nn.Linear(2, 2, bias=True))
+    net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    net[2].weight.data, net[2].bias.data = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([0.25, 0.0])
+    low, high = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    assert least_margin(net.requires_grad_(False), low, high, torch.tensor([0])).item() == pytest.approx(0.25)

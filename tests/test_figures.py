@@ -16,7 +16,7 @@ from prlib.findings.pairs import Bits, OneTraining
 from prlib.pages import figures
 from prlib.pages.figures.drawing import NARROW, WIDE, Layout, style
 from prlib.pages.figures.method import cases
-from prlib.pages.figures.results import accuracy_over_epochs
+from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon
 from prlib.record import pack
 from prlib.statistics import wilson
 
@@ -162,3 +162,20 @@ def test_a_figure_holds_its_narrow_drawing_unseen(cells):
     assert (wide, narrow) == pytest.approx((7.2, 3.55))
     again = figures.accuracy_over_epochs(cells)
     assert figure._repr_svg_() == again._repr_svg_()
+
+
+def test_certified_accuracy_is_drawn_beneath_that_under_attack():
+    def row(attack, epsilon, value):
+        where = {"dataset": "mnist", "defence": "quantised", "attack": attack, "epsilon": epsilon}
+        return where | {"ours": wilson(100 * value, 100)}
+
+    rows = [row("strongest", 0.01, 0.9), row("any", 0.01, 0.8), row("any", 0.03, 0.2), row("strongest", 0.03, 0.7)]
+    paper = [row("strongest", 0.0, 0.5), row("any", 0.0, 0.4)]  # ε is the paper's, no point of a sweep
+    (ax,) = over_epsilon(WIDE, pd.DataFrame([*rows, *paper])).axes
+    drawn = {container.get_label(): container.lines[0] for container in ax.containers}
+    above, beneath = drawn["MNIST, one model, not random"], drawn["MNIST, one model, not random, certified"]
+    assert list(zip(*above.get_data(), strict=True)) == [(0.01, 0.9), (0.03, 0.7)]
+    assert list(zip(*beneath.get_data(), strict=True)) == [(0.01, 0.8), (0.03, 0.2)]
+    (between,) = ax.collections[-1].get_paths()
+    assert {(0.01, 0.8), (0.01, 0.9), (0.03, 0.2), (0.03, 0.7)} <= set(map(tuple, between.vertices))
+    assert above.get_linestyle() != beneath.get_linestyle() and above.get_marker() != beneath.get_marker()

@@ -13,16 +13,20 @@ HOLDS, OPEN, FAILS = 1, 0, -1
 """No change within ε makes the network wrong; that is not known; some change does."""
 
 
+CHUNK = 64
+"""Boxes that are sent through the network together, which bounds the memory that their shapes take."""
+
+
 @torch.no_grad()
 def certificate(
-    network: nn.Sequential, images: Tensor, labels: Tensor, *, stairs: Staircase, epsilon: float, boxes: int = 500
+    network: nn.Module, images: Tensor, labels: Tensor, *, stairs: Staircase, epsilon: float, boxes: int = 500
 ) -> Tensor:
     """Whether a network behind a quantised redraw withstands every change within ε: ``HOLDS``, …, int8 N.
 
-    Behind the redraw an image is one of finitely many, since each pixel reaches a few cells. Intervals are sent through
-    the layers (interval bound propagation; Gowal et al., 2018); a box of images that they do not settle is split at the
-    pixel that matters most, down to single images. So the answer is exact, up to float32's rounding, where it is not
-    ``OPEN``, and with enough boxes it is always.
+    Behind the redraw an image is one of finitely many, since each pixel reaches a few cells. All images of a box are
+    sent through the layers at once (``least_margin``); a box that this does not settle is split at the pixel that
+    matters most, down to single images. So the answer is exact, up to float32's rounding, where it is not ``OPEN``, and
+    with enough boxes it is always.
 
     Args:
         network: of convolutions, dense layers, ReLU and Flatten.
@@ -42,44 +46,65 @@ def certificate(
     return torch.tensor(found, dtype=torch.int8)
 
 
-def least_margin(network: nn.Sequential, low: Tensor, high: Tensor, labels: Tensor) -> Tensor:
+def least_margin(network: nn.Module, low: Tensor, high: Tensor, labels: Tensor) -> Tensor:
     """A lower bound, float N, of the margins of all images between ``low`` and ``high`` (N×C×H×W each).
 
-    The last layer is joined with the margin: what two logits share cancels.
+    Zonotopes are sent through the layers: a centre, a shift for each pixel that is not fixed, and a radius for what the
+    ReLUs between them lose (DeepZ's ReLU, Singh et al., 2018, its errors kept as intervals, Mirman et al., 2018). The
+    last layer is joined with the margin: what two logits share cancels.
     """
+    if not isinstance(network, nn.Sequential):
+        raise ValueError(f"the network must be a Sequential of layers; got {type(network).__name__}")
     *layers, last = network
     if not isinstance(last, nn.Linear):
         raise ValueError(f"the last layer must be a Linear; got {type(last).__name__}")
+    centre, radius = (low + high) / 2, torch.zeros_like(low)
+    shifts = _shifts((high - low) / 2)
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            middle, radius = layer((low + high) / 2), _spread(layer, (high - low) / 2)
-            low, high = middle - radius, middle + radius
-        elif isinstance(layer, nn.ReLU | nn.Flatten):
-            low, high = layer(low), layer(high)
+            centre, radius = layer(centre), _linear(layer, radius, layer.weight.abs())
+            shifts = _linear(layer, shifts.flatten(0, 1), layer.weight).unflatten(0, shifts.shape[:2])
+        elif isinstance(layer, nn.ReLU):
+            reach = shifts.abs().sum(1) + radius
+            below, above = centre - reach, centre + reach
+            crosses = (below < 0) & (above > 0)
+            slope = torch.where(crosses, above / (above - below), (below >= 0).to(centre))
+            error = torch.where(crosses, -slope * below / 2, 0)
+            centre, shifts, radius = slope * centre + error, slope[:, None] * shifts, slope * radius + error
+        elif isinstance(layer, nn.Flatten):
+            centre, shifts, radius = centre.flatten(1), shifts.flatten(2), radius.flatten(1)
         else:
             raise ValueError(f"layers must be Conv2d, Linear, ReLU or Flatten; got {type(layer).__name__}")
     ahead = last.weight[labels][:, None] - last.weight  # N×K×features
-    gap = torch.einsum("nkf,nf->nk", ahead, (low + high) / 2)
-    gap = gap - torch.einsum("nkf,nf->nk", ahead.abs(), (high - low) / 2)
+    gap = torch.einsum("nkf,nf->nk", ahead, centre) - torch.einsum("nkf,nf->nk", ahead.abs(), radius)
+    gap = gap - torch.einsum("nkf,nsf->nks", ahead, shifts).abs().sum(2)
     if last.bias is not None:
         gap = gap + last.bias[labels][:, None] - last.bias
     return gap.scatter(1, labels[:, None], torch.inf).amin(1)
 
 
-def _spread(layer: nn.Conv2d | nn.Linear, radius: Tensor) -> Tensor:
+def _shifts(radius: Tensor) -> Tensor:
+    """The radius of each pixel that has one in an image of its own: N×S×C×H×W of N×C×H×W, S the most of an image."""
+    flat = radius.flatten(1)
+    free, at = flat.topk(int((flat > 0).sum(1).max()), dim=1)
+    alone = flat.new_zeros(*free.shape, flat.shape[1]).scatter(2, at[..., None], free[..., None])
+    return alone.unflatten(2, radius.shape[1:])
+
+
+def _linear(layer: nn.Conv2d | nn.Linear, values: Tensor, weight: Tensor) -> Tensor:
+    """What the layer makes of values with this weight and without bias."""
     if isinstance(layer, nn.Linear):
-        return nn.functional.linear(radius, layer.weight.abs())
-    weight = layer.weight.abs()
-    return nn.functional.conv2d(radius, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return nn.functional.linear(values, weight)
+    return nn.functional.conv2d(values, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _settle(network: nn.Sequential, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:
+def _settle(network: nn.Module, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:
     """The answer for one image, of which each pixel is in a cell from ``low`` to ``high`` (1×C×H×W)."""
     looked = 0
     while len(low):
         dark, bright = (mean[extreme(mean, low, high, sign)] for sign in (-1, 1))
-        labels = label.expand(len(low))
-        unsettled = least_margin(network, dark, bright, labels) <= 0
+        chunks = zip(dark.split(CHUNK), bright.split(CHUNK), strict=True)
+        unsettled = torch.cat([least_margin(network, *chunk, label.expand(len(chunk[0]))) for chunk in chunks]) <= 0
         low, high, dark, bright = low[unsettled], high[unsettled], dark[unsettled], bright[unsettled]
         labels = label.expand(len(low))
         with torch.enable_grad():
@@ -88,10 +113,11 @@ def _settle(network: nn.Sequential, low: Tensor, high: Tensor, label: Tensor, me
         corner = extreme(mean, low, high, -1).where(gradient > 0, extreme(mean, low, high, 1))
         if len(low) and bool((margin(network(mean[corner]), labels) <= 0).any()):
             return FAILS  # there it is wrong; single images that are unsettled are their own corners
+        many = (low < high).flatten(1).any(1)
         looked += len(unsettled)
-        if len(low) and looked >= boxes:
+        if many.any() and looked >= boxes:
             return OPEN
-        low, high = _halves(low, high, gradient.abs() * (bright - dark))
+        low, high = _halves(low[many], high[many], (gradient.abs() * (bright - dark))[many])
     return HOLDS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from prlib import paper
-from prlib.cases import CASES, MORE_CASES
+from prlib.cases import CASES, CERTIFIED, MORE_CASES
 from prlib.chosen import Chosen
 from prlib.data import DATASETS
 from prlib.experiment import Training
@@ -29,9 +29,9 @@ PAPER_EPOCHS = (50, 500, 1000)
 COLUMNS = ["dataset", "defence", "epochs", "phase", "attack", "epsilon", "case"]
 """What tells one accuracy from another, as in ``prlib.paper.tables()``.
 
-A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). The defence of a
-network that is neither trained nor tested with one is "none". ``epsilon`` is an attack's where it is not the paper's,
-else 0.
+A clean accuracy has a phase, one under attack an attack and a case (and a phase in case "adaptive"). What is certified
+has the attack "any", the case "certified" and a phase, and is no attack's. The defence of a network that is neither
+trained nor tested with one is "none". ``epsilon`` is an attack's where it is not the paper's, else 0.
 """
 
 
@@ -170,12 +170,12 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     experiment, training = record.experiment, record.experiment.training
     names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
     attacked = cell.case != "normal"
-    phased = not attacked or cell.case == "adaptive"
+    phased = not attacked or cell.case in ("adaptive", CERTIFIED)
     phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
     what = [phase, cell.attack, cell.epsilon or 0.0, cell.case if attacked else ""]
     of = len(experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
-    redrawn = "defend" in (CASES | MORE_CASES)[cell.case]
+    redrawn = cell.case == CERTIFIED or "defend" in (CASES | MORE_CASES)[cell.case]
     where = experiment.source, training, cell.tested_with if redrawn else "none", cell.epoch
     before = clean.get(where) if attacked else None
     after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)

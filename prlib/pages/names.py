@@ -1,6 +1,7 @@
 """What pages call things."""
 
 from prlib import paper
+from prlib.cases import ANY
 from prlib.profiles.named import NAMED
 from prlib.profiles.protocol import read_protocol
 
@@ -16,7 +17,10 @@ DEFENCE_TITLES: dict[str, str] = read_protocol()["titles"]
 WORDS = ("yes", "partly", "mixed", "open", "partly not", "no", "not testable")
 """What a verdict can say."""
 
-ATTACK_TITLES = {name: attack.title for name, attack in NAMED.items()} | {"strongest": "**strongest for each image**"}
+ATTACK_TITLES = {name: attack.title for name, attack in NAMED.items()} | {
+    "strongest": "**strongest for each image**",
+    ANY: "any attack (certified)",
+}
 """What tables call each attack."""
 
 

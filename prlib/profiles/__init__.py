@@ -131,6 +131,7 @@ class Parameters:
             drawn=read_protocol()["drawn"] if part and not first else None,
             split=entry.split,
             draws=entry.draws,
+            boxes=entry.boxes or 0,
         )
 
 

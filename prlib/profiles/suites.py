@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from prlib.cases import ATTACKED
 from prlib.data import DATASETS
 from prlib.defences import BUILDERS
-from prlib.experiment import ATTACKED
 from prlib.profiles.protocol import read_protocol, read_yaml
 from prlib.schema import Checked, Natural, Seed, Share, Some, among, validated
 from prlib.snapshot import PRECISIONS
@@ -39,6 +39,7 @@ class Entry(_Sizes):
     cases: Some[Annotated[str, among(ATTACKED)]] = Field([])
     split: Literal["test", "train"] = "test"
     draws: Annotated[int, Field(ge=1, le=255)] = 1
+    boxes: Natural | None = None
     images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
 

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from prlib import paper
+from prlib.cases import ANY
 from prlib.data import DATASETS
 from prlib.findings.pairs import minus
 from prlib.pages.figures.drawing import DASH_CYCLE, DASHES, MARKERS, ROW, SHAPES, Layout, Series, legend, subplots
@@ -132,16 +133,26 @@ def over_steps(layout: Layout, cells: pd.DataFrame, steps: Mapping[str, int]) ->
 
 
 def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
-    """Accuracy under the strongest adaptive attack over ε, a line a dataset; chance in gray."""
-    swept = cells[(cells.attack == "strongest") & (cells.epsilon > 0)].sort_values("epsilon")
-    figure, ax = subplots(figsize=(layout.fit(5.6), 3.6))
+    """Accuracy over ε, a line a dataset and defence: under the strongest adaptive attack, and what is certified.
+
+    Between the two, shaded, lies what is not known; chance is a gray line.
+    """
+    swept = cells[cells.attack.isin(["strongest", ANY]) & (cells.epsilon > 0)].sort_values("epsilon", kind="stable")
+    figure, ax = subplots(figsize=(layout.fit(5.6), 3.6 + ROW * 3 / layout.panels))
     ax.axhline(0.1, color="gray", linewidth=0.8)
-    for i, (dataset, rows) in enumerate(swept.groupby("dataset", sort=False)):
-        values = [e.value for e in rows.ours]
-        errors = [[e.value - e.low for e in rows.ours], [e.high - e.value for e in rows.ours]]
-        style: dict[str, Any] = {"marker": SHAPES[i], "linestyle": DASH_CYCLE[i], "capsize": 2}
-        ax.errorbar(rows.epsilon, values, errors, label=DATASETS[dataset].title, **style)
-    ax.set(xlabel="ε (of a range from 0 to 1)", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    groups = swept.groupby(["dataset", "defence", "attack"], sort=False)
+    for i, ((dataset, defence, attack), rows) in enumerate(groups):
+        value, low, high = np.array([tuple(e) for e in rows.ours]).T
+        label = f"{DATASETS[dataset].title}, {defence_title(defence)}" + ", certified" * (attack == ANY)
+        style: dict[str, Any] = {"marker": SHAPES[i], "linestyle": DASH_CYCLE[i % len(DASH_CYCLE)], "capsize": 2}
+        style |= {"mfc": "white" if attack == ANY else f"C{i}", "color": f"C{i}"}
+        ax.errorbar(rows.epsilon, value, [value - low, high - value], label=label, **style)
+    for _, rows in swept[swept.defence.isin(swept[swept.attack == ANY].defence)].groupby(["dataset", "defence"]):
+        bounds = rows.assign(value=[e.value for e in rows.ours]).groupby("epsilon").value.agg(["min", "max"])
+        ax.fill_between(bounds.index, bounds["min"], bounds["max"], color="0.5", alpha=0.25, linewidth=0)
+    ax.set(xscale="log", xlabel="ε (of a range from 0 to 1, log scale)", ylabel="accuracy", ylim=(-0.02, 1.02))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks([0.01, 0.03, 0.1, 0.3, 1], ["0.01", "0.03", "0.1", "0.3", "1"])
     legend(figure, layout, ax.get_legend_handles_labels()[0])
     return figure
 
