@@ -28,9 +28,10 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "_build" / "cluster"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PATIENCE = 3600.0
-TRAININGS = sorted({e.training.name for e in Parameters(datasets=("fashion-mnist",), epochs=(50,)).experiments()})
 SETTINGS = {"EXECUTOR": "slurm", "JOBS": 4, "ACCOUNT": "reader", "PARTITION": "book"}
-FAILING = Training("mnist", "sample", 640, default_defence("noise-0.5", "mnist"), default_recipe("mnist"), 0).name
+DATASET = "fashion-mnist"
+TRAININGS = sorted({e.training.name for e in Parameters(datasets=(DATASET,), epochs=(50,)).experiments()})
+FAILING = Training(DATASET, "sample", 640, default_defence("noise-0.5", DATASET), default_recipe(DATASET), 0).name
 CONF = """\
 ClusterName=one
 SlurmctldHost=localhost
