@@ -13,13 +13,27 @@ WHICH := -c 'import sys; print(sys.version, sys.base_prefix)'
 TOOLS := $(CURDIR)/_build/tools
 EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
 EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
+EXECUTE_kubernetes = $(EXECUTE_slurm) --workflow-profile workflow/kubernetes
 SNAKEMAKE = XDG_CACHE_HOME="$(TOOLS)" $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
   $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) --
 ifndef EXECUTE_$(EXECUTOR)
-  $(error EXECUTOR must be local or slurm; got "$(EXECUTOR)")
+  $(error EXECUTOR must be local, slurm or kubernetes; got "$(EXECUTOR)")
 endif
 ifeq ($(EXECUTOR)$(shell command -v sbatch),slurm)
   $(error EXECUTOR=slurm needs the command sbatch, which a cluster's login node has)
+endif
+ifeq ($(EXECUTOR),kubernetes)
+  ifeq ($(shell command -v kubectl),)
+    $(error EXECUTOR=kubernetes needs the command kubectl, set up for the cluster)
+  endif
+  ifneq ($(words $(IMAGE) $(CLAIM)),2)
+    $(error EXECUTOR=kubernetes needs IMAGE=, made from the Containerfile, and CLAIM=, whose volume holds this folder; got IMAGE="$(IMAGE)" CLAIM="$(CLAIM)")
+  endif
+  ifeq ($(shell id -u),0)
+    $(error EXECUTOR=kubernetes runs pods as the user who submits them, who must not be root)
+  endif
+  export IMAGE CLAIM
+  export PRLIB_DATA ?= $(CURDIR)/_build/data
 endif
 ifdef ACCOUNT
   export SBATCH_ACCOUNT := $(ACCOUNT)
@@ -50,6 +64,7 @@ help: ## list the targets
 	@echo
 	@echo "  PROFILE=sample (default) | published | tenth | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
 	@echo "  EXECUTOR=slurm     JOBS=$(JOBS) at once     ACCOUNT=     PARTITION=     HOURS=$(HOURS) a job at most"
+	@echo "  EXECUTOR=kubernetes     JOBS, HOURS, IMAGE=     CLAIM=name[/folder]"
 
 setup: $(READY) ## make the virtual environment (.venv)
 

@@ -1,8 +1,8 @@
-"""Four trainings of the sample through a real SLURM cluster of one node, and their records beside a local run's.
+"""From trainings to the site through a real SLURM cluster of one node, and the records beside a local run's.
 
-``make cluster-test`` runs it. On the way one job is cancelled, one killed on its node, one queued again as if its node
-were lost, and the submitting side is killed and started again. Everything lies in _build/cluster. Debian's slurm-wlm
-and munge are installed if they are missing.
+``make cluster-test`` runs it. Of four trainings one job is cancelled, one killed on its node, one queued again as if
+its node were lost, and the submitting side is killed and started again; then the same command goes on to the chapters
+and the site. Everything lies in _build/cluster. Debian's slurm-wlm and munge are installed if they are missing.
 """
 
 import getpass
@@ -28,8 +28,10 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "_build" / "cluster"
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PATIENCE = 3600.0
-TRAININGS = sorted({e.training.name for e in Parameters(datasets=("fashion-mnist",), epochs=(50,)).experiments()})
-FAILING = Training("mnist", "sample", 640, default_defence("noise-0.5", "mnist"), default_recipe("mnist"), 0).name
+SETTINGS = {"EXECUTOR": "slurm", "JOBS": 4, "ACCOUNT": "reader", "PARTITION": "book"}
+DATASET = "fashion-mnist"
+TRAININGS = sorted({e.training.name for e in Parameters(datasets=(DATASET,), epochs=(50,)).experiments()})
+FAILING = Training(DATASET, "sample", 640, default_defence("noise-0.5", DATASET), default_recipe(DATASET), 0).name
 CONF = """\
 ClusterName=one
 SlurmctldHost=localhost
@@ -130,19 +132,25 @@ def wait_for(what: str, happens: Callable[[], object], seconds: float = PATIENCE
 def copy(name: str) -> Path:
     """A copy of what runs, with a store and a profile of its own."""
     folder = FOLDER / name
-    for part in ("prlib", "workflow"):
+    for part in ("prlib", "workflow", "book"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")):
-        shutil.copy2(path, folder)
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.is_symlink():
+            shutil.copy2(path, folder)
     shutil.copy2(ROOT / "tests" / "cluster.yaml", folder / "prlib" / "profiles" / "sample.yaml")
-    (folder / ".venv").symlink_to(ROOT / ".venv")
+    (folder / "results").mkdir()
+    for read in (".venv", "benchmarks", "results/published", "results/tenth", "results/reference"):
+        (folder / read).symlink_to(ROOT / read)
     return folder
 
 
-def start(folder: Path, *trainings: str, **variables: object) -> subprocess.Popen:
-    """`make reproduce` as far as these trainings, its output in a file."""
-    goal = " ".join(f"_build/sample/measured/{name}" for name in trainings)
-    settings = [f"{name}={value}" for name, value in ({"GOAL": goal} | variables).items()]
+def goal(*trainings: str) -> str:
+    return " ".join(f"_build/sample/measured/{name}" for name in trainings)
+
+
+def start(folder: Path, **variables: object) -> subprocess.Popen:
+    """`make reproduce`, its output in a file."""
+    settings = [f"{name}={value}" for name, value in variables.items()]
     with (folder / "output").open("a") as output:
         command = ["make", "--no-print-directory", "reproduce", *settings]
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
@@ -183,8 +191,8 @@ def processes() -> dict[int, str]:
 
 def disturbed_run(folder: Path) -> None:
     """The four trainings on the cluster, each disturbed once."""
-    settings = {"EXECUTOR": "slurm", "JOBS": 4, "ACCOUNT": "reader", "PARTITION": "book"}
-    run = start(folder, *TRAININGS, **settings)
+    settings = SETTINGS | {"GOAL": goal(*TRAININGS)}
+    run = start(folder, **settings)
     done: set[str] = set()
     begun = {}
     number, name, first = amid_training(folder, done)
@@ -205,7 +213,7 @@ def disturbed_run(folder: Path) -> None:
     alive = {job for job, (state, _) in jobs().items() if state in ("PENDING", "RUNNING")}
     assert number in alive, jobs()
     say(f"killed the submitting side; jobs {', '.join(sorted(alive))} go on; started it again")
-    run = start(folder, *TRAININGS, **settings)
+    run = start(folder, **settings)
     number, name, first = amid_training(folder, done)
     begun[first] = first.stat().st_mtime_ns
     slurm("scontrol", "requeue", number)
@@ -218,9 +226,22 @@ def disturbed_run(folder: Path) -> None:
     say(f"all four have ended, in {len(logs)} jobs: the four, and two for what was cancelled and killed")
 
 
+def whole_way(folder: Path) -> None:
+    """What is left of the profile, the chapters and the site."""
+    before = set((folder / "_build/slurm").glob("*.log"))
+    assert start(folder, **SETTINGS).wait(PATIENCE) == 0, (folder / "output").read_text()
+    logs = {path.stem.rpartition("-")[0] for path in set((folder / "_build/slurm").glob("*.log")) - before}
+    chapters = {path.name for path in (folder / "book").glob("*.ipynb")}
+    assert logs == chapters | {FAILING}, logs
+    records = {path.stem for path in (folder / "results/sample/records").glob("*.json")}
+    pages = {path.stem for path in (folder / "_build/html/records").glob("*.html")}
+    assert records and records <= pages and (folder / "_build/html/index.html").exists()
+    say(f"the site shows all {len(records)} records; its {len(chapters)} chapters were jobs, too")
+
+
 def failing_run(folder: Path) -> None:
     """A job that cannot work here, for it wants a GPU: what was asked of SLURM, and where its log is."""
-    run = start(folder, FAILING, EXECUTOR="slurm", DEVICE="cuda", ACCOUNT="reader", PARTITION="book", HOURS=1)
+    run = start(folder, **SETTINGS, GOAL=goal(FAILING), DEVICE="cuda", HOURS=1)
     assert run.wait(PATIENCE) != 0
     (number, log), *_ = re.findall(r"SLURM job (\d+): FAILED; its log: (\S+)", (folder / "output").read_text())
     assert "device must be one of cpu on this machine; got 'cuda'" in (folder / log).read_text()
@@ -256,6 +277,7 @@ def main() -> None:
             say(f"a cluster of {slurm('sinfo', '--version')} and {slurm('munged', '--version').split()[0]} is up")
             there = copy("there")
             disturbed_run(there)
+            whole_way(there)
             failing_run(copy("failing"))
         assert not (left := processes()), left
     finally:
@@ -263,7 +285,7 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
     say("the cluster is down; no process is left")
     here = copy("here")
-    assert start(here, *TRAININGS, CORES=os.cpu_count()).wait(PATIENCE) == 0, (here / "output").read_text()
+    assert start(here, GOAL="records", CORES=os.cpu_count()).wait(PATIENCE) == 0, (here / "output").read_text()
     same_records(there, here)
     shutil.rmtree(FOLDER)
     say("passed")

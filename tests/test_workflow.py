@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 from conftest import ROOT
 from filelock import FileLock
@@ -19,6 +20,7 @@ from prlib.snapshot import Snapshot
 from prlib.store import Store
 
 SLURM = ROOT / "workflow" / "slurm"
+KUBERNETES = ROOT / "workflow" / "kubernetes"
 
 
 @pytest.fixture
@@ -181,8 +183,102 @@ def test_a_job_is_submitted_under_its_name_once(place, gpus):
     assert not (place / "options").exists()
 
 
-@pytest.mark.parametrize(("settings", "named"), [(["EXECUTOR=pbs"], "pbs"), (["EXECUTOR=slurm"], "sbatch")])
+KUBECTL = """
+case $1 in
+  get) [ -e answer ] && cat answer ;;
+  create) cat > created; printf mnist-pr-abcde ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("gpus", ["0", "1"])
+@pytest.mark.parametrize("version", ["1.25", "1.30", "1.37"])
+def test_a_job_for_kubernetes_is_valid_and_has_no_more_rights_than_it_needs(place, monkeypatch, version, gpus):
+    command(place, "kubectl", KUBECTL)
+    monkeypatch.setenv("IMAGE", "registry.example/prlib:1")
+    monkeypatch.setenv("CLAIM", "home/mine/book")
+    (place / "answer").write_text('{"items": []}')
+    (place / "job").write_text("#!/bin/sh\necho said\nexit 3\n")
+    submit = [KUBERNETES / "submit", "_build/paper/measured/fashion-mnist-noise-0.5", "90", "2000", gpus, "job"]
+    assert subprocess.run(submit, capture_output=True, text=True, check=True).stdout == "mnist-pr-abcde\n"
+    job = json.loads((place / "created").read_text())
+    assert kubernetes_validate.validate(job, version, strict=True) == version
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-", job["metadata"]["generateName"])
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"memory": "2000M"} | ({"nvidia.com/gpu": "1"} if gpus == "1" else {})
+    assert pod["activeDeadlineSeconds"] == 5400 and pod["securityContext"]["runAsNonRoot"]
+    rights = container["securityContext"]
+    assert rights["readOnlyRootFilesystem"] and rights["capabilities"] == {"drop": ["ALL"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["folder"] == {"name": "folder", "mountPath": str(place), "subPath": "mine/book"}
+    assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
+    assert subprocess.run(container["command"], env=os.environ | {"JOB": "it"}).returncode == 3
+    assert [(place / "_build/kubernetes" / name).read_text() for name in ("it.log", "it.exit")] == ["said\n", "3\n"]
+
+
+@pytest.mark.parametrize(
+    ("status", "taken"),
+    [
+        ({}, True),
+        ({"conditions": [{"type": "Suspended", "status": "True"}]}, True),
+        ({"conditions": [{"type": "Failed", "status": "True"}]}, False),
+        ({"conditions": [{"type": "Complete", "status": "True"}]}, False),
+        (None, False),  # it is being removed
+    ],
+)
+def test_a_job_for_kubernetes_that_waits_or_runs_is_not_created_again(place, monkeypatch, status, taken):
+    command(place, "kubectl", KUBECTL)
+    monkeypatch.setenv("IMAGE", "prlib:1")
+    monkeypatch.setenv("CLAIM", "book")
+    metadata = {"name": "there"} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if status is None else {})
+    (place / "answer").write_text(json.dumps({"items": [{"metadata": metadata, "status": status or {}}]}))
+    (place / "job").write_text("#!/bin/sh\n")
+    submit = [KUBERNETES / "submit", "_build/paper/measured/mnist-pr", "90", "2000", "0", "job"]
+    printed = subprocess.run(submit, capture_output=True, text=True, check=True).stdout
+    assert printed == ("there\n" if taken else "mnist-pr-abcde\n")
+    assert (place / "created").exists() != taken
+
+
+@pytest.mark.parametrize(
+    ("listed", "left", "understood"),
+    [
+        ("a .", None, "running"),
+        ("a Suspended .", None, "running"),
+        ("a SuccessCriteriaMet Complete .", None, "success"),
+        ("a FailureTarget Failed .", "1", "failed"),
+        ("ab Complete .", None, "failed"),  # it has been removed, and came to no end
+        ("ab Failed .", "0", "success"),
+        ("ab Complete .", "137", "failed"),
+        (None, None, "running"),  # Kubernetes does not answer
+    ],
+)
+def test_what_kubernetes_says_of_a_job_is_understood(place, listed, left, understood):
+    command(place, "kubectl", f"echo '{listed}'" if listed else "exit 1")
+    (place / "_build/kubernetes").mkdir(parents=True)
+    (place / "_build/kubernetes/a.log").touch()
+    if left:
+        (place / "_build/kubernetes/a.exit").write_text(left + "\n")
+    asked = subprocess.run([KUBERNETES / "status", "a"], capture_output=True, text=True, check=True)
+    assert asked.stdout == understood + "\n"
+    assert ("_build/kubernetes/a.log" in asked.stderr) == (understood == "failed")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["EXECUTOR=pbs"], "pbs"),
+        (["EXECUTOR=slurm"], "sbatch"),
+        (["EXECUTOR=kubernetes"], "kubectl"),
+        (["EXECUTOR=kubernetes", "kubectl"], 'IMAGE="" CLAIM=""'),
+        (["EXECUTOR=kubernetes", "IMAGE=prlib", "CLAIM=book", "kubectl", "id"], "root"),
+    ],
+)
 def test_make_refuses_what_cannot_run_in_one_sentence(settings, named, tmp_path):
+    for present in [setting for setting in settings if "=" not in setting]:  # commands; all users are root
+        (tmp_path / present).write_text("#!/bin/sh\necho 0\n")
+        (tmp_path / present).chmod(0o755)
+    settings = [setting for setting in settings if "=" in setting]
     for tool in ("sh", "env"):
         (tmp_path / tool).symlink_to(Path("/usr/bin") / tool)
     make = ["/usr/bin/make", "--dry-run", "reproduce", *settings]
