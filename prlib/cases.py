@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from prlib.attacks.choice import robust_probability
+from prlib.attacks.choice import counted, robust_probability
 from prlib.data import Split, Transform, check_images, check_seed, check_split, in_words, to_float
 from prlib.guard import check_labels, guard, in_order, settled, unchanged
+from prlib.rivals import voting
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -43,6 +45,9 @@ CHOOSING = ATTACKING + 1_000_003
 
 ANSWERING = ATTACKING + 2_000_003
 """Added to a batch's seed where a random defence answers again."""
+
+VOTING = ATTACKING + 3_000_003
+"""Added to a batch's seed where more draws vote with the first."""
 
 Adversarial = Callable[..., Tensor]
 """An attack of model, images and true labels, to adversarial images; an adaptive one takes defence and generator, too.
@@ -80,7 +85,7 @@ class Outcome:
 
     ``l0`` counts changed values, ``l2`` and ``linf`` are norms of the difference, ``attacked`` is the L∞ norm of what
     the attack itself changed, all float N. ``stuck`` (bool N) marks images at which the attack found no gradient.
-    ``often`` (uint8 N) counts the right answers where a random defence gave several.
+    ``often`` (int32 N) counts the right answers where a random defence gave several.
     """
 
     correct: Tensor
@@ -134,7 +139,7 @@ def judge(
         batch = Batch.of(split, number, int(seed), network.device)
         with unchanged(model):
             after = follow(model, batch, defence, cases, attack)
-        found.append(measure(model, batch, cases, after))
+        found.append(measure(model, batch, cases, after, defence))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 
@@ -189,18 +194,32 @@ def follow(
             elif attack is None:
                 raise ValueError("every case but normal needs an attack; got None")
             else:
-                told = (defence, batch.generator(ATTACKING)) if step == "attack knowing" else ()
+                told = (voting(defence)[0], batch.generator(ATTACKING)) if step == "attack knowing" else ()
                 attacked = attack(model, before.clone(), batch.labels.clone(), *told)
                 after[path] = settled("the attack", attacked, before)
     return after
 
 
 def measure(
-    model: nn.Module, batch: Batch, cases: Iterable[str], after: Mapping[tuple[str, ...], Tensor]
+    model: nn.Module,
+    batch: Batch,
+    cases: Iterable[str],
+    after: Mapping[tuple[str, ...], Tensor],
+    defence: Transform | None = None,
 ) -> dict[str, Outcome]:
-    """Classify what each case ends with; ``after`` is what ``follow`` returned."""
-    with guard(model, batch.labels) as network, _seeded(batch.seed):
-        return {case: _outcome(network, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+    """Classify what each case ends with; ``after`` is what ``follow`` returned.
+
+    Where a defence's draws vote, the last step of ``after`` is the first of them.
+    """
+    found = {}
+    with guard(model, batch.labels, defence) as network, _seeded(batch.seed):
+        for case in cases:
+            path = (CASES | MORE_CASES)[case]
+            drawn, votes = voting(defence) if path[-1] == "defend" else (None, 1)
+            behind, generator = after[path[:-1]], batch.generator(VOTING)
+            shown = [after[path], *(drawn(behind.clone(), generator) for _ in range(votes - 1) if drawn)]
+            found[case] = _outcome(network, path, after, batch.labels, shown)
+    return found
 
 
 @contextmanager
@@ -212,21 +231,25 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def answered(model: nn.Module, batch: Batch, images: Tensor, defence: Transform | None, draws: int) -> Tensor:
-    """How often a random defence before the model is right about the batch's attacked images, of new draws: uint8 N."""
+    """How often a random defence before the model is right about images of the batch, of new answers: int32 N."""
     generator = batch.generator(ANSWERING)
-    rates = robust_probability(
-        model, images, batch.labels, draws=draws, generator=generator, defence=defence, batch_size=BATCH_SIZE
-    )
-    return (rates * draws).round().to(torch.uint8).cpu()
+    drawn, votes = voting(defence)
+    ask = partial(robust_probability, votes=votes, generator=generator, batch_size=BATCH_SIZE)
+    rates = ask(model, images, batch.labels, draws=draws, defence=drawn)
+    return (rates * draws).round().to(torch.int32).cpu()
 
 
 def _outcome(
-    model: nn.Module, path: tuple[str, ...], after: Mapping[tuple[str, ...], Tensor], labels: Tensor
+    model: nn.Module,
+    path: tuple[str, ...],
+    after: Mapping[tuple[str, ...], Tensor],
+    labels: Tensor,
+    shown: Sequence[Tensor],
 ) -> Outcome:
     final, clean = after[path], after[()]
     change = (final - clean).flatten(1)
     with torch.no_grad():
-        correct = model(final).argmax(1) == labels
+        correct = counted([model(images) for images in shown]).argmax(1) == labels
     attacked, stuck = torch.zeros(len(clean), device=clean.device), torch.zeros_like(correct)
     for i in (i for i, step in enumerate(path) if step != "defend"):
         start = path[:i]

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
-from prlib.cases import CHOOSING, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
+from prlib.cases import CASES, CHOOSING, MORE_CASES, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split, Transform
 from prlib.deadline import in_time
 from prlib.experiment import Experiment, Training, labelled
 from prlib.machine import check_device, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
-from prlib.record import Cell, Record, Seconds, pack, unpack
+from prlib.record import Cell, Record, Seconds, pack, pack_counts, unpack
 from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
@@ -244,7 +244,7 @@ def _cells(
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
-                yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes))
+                yield _cell(epoch, tested_with, case, attack, Outcome.joined(outcomes), experiment.draws)
 
 
 def judge_batch(
@@ -273,14 +273,15 @@ def judge_batch(
         after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
     found = {}
     for named, images in after.items():
-        for case, outcome in measure(network, batch, cases, images).items():
-            if draws > 1:  # in case adaptive alone
-                outcome = replace(outcome, often=answered(network, batch, images["attack knowing",], defence, draws))
+        for case, outcome in measure(network, batch, cases, images, defence).items():
+            if draws > 1:  # of clean images, or in case adaptive alone
+                shown = images[(CASES | MORE_CASES)[case][:-1]]
+                outcome = replace(outcome, often=answered(network, batch, shown, defence, draws))
             found[named, case] = outcome
     return found
 
 
-def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outcome) -> Cell:
+def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outcome, draws: int) -> Cell:
     attack, epsilon = key
     return Cell(
         epoch=epoch,
@@ -296,5 +297,5 @@ def _cell(epoch: int, tested_with: str, case: str, key: AttackKey, outcome: Outc
         attacked=float(outcome.attacked.max()),
         stuck=float(outcome.stuck.float().mean()),
         epsilon=epsilon,
-        often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
+        often="" if outcome.often is None else pack_counts(outcome.often.numpy(), draws),
     )

@@ -168,7 +168,6 @@ def _clean(records: Iterable[Record]) -> Clean:
 
 def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     experiment, training = record.experiment, record.experiment.training
-    names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
     attacked = cell.case != "normal"
     phased = not attacked or cell.case == "adaptive"
     phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
@@ -182,4 +181,22 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
     one = OneTraining(training.seed, accuracy, experiment.name, after, before)
     distances = [cell.l0, cell.l2, cell.linf]
-    return [training.dataset, names[0], cell.epoch, *what, *sizes, cell.total, one, *distances]
+    return [
+        training.dataset,
+        _named(training.defence.name, cell.tested_with),
+        cell.epoch,
+        *what,
+        *sizes,
+        cell.total,
+        one,
+        *distances,
+    ]
+
+
+def _named(trained: str, tested: str) -> str:
+    """What a network is called: as what it was trained with, or as what is made of that and put before it.
+
+    That is "majority-pr-5" of "pr", while "pr" before a network that was trained with "pr-unsmoothed" is the latter.
+    """
+    made_of = tested.partition("-")[2]
+    return tested if trained == "none" or f"{made_of}-".startswith(f"{trained}-") else trained

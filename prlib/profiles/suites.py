@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from prlib.data import DATASETS
 from prlib.defences import BUILDERS
-from prlib.experiment import ATTACKED
+from prlib.experiment import ATTACKED, MOST_DRAWS
 from prlib.profiles.protocol import read_protocol, read_yaml
 from prlib.schema import Checked, Natural, Seed, Share, Some, among, validated
 from prlib.snapshot import PRECISIONS
@@ -38,7 +38,7 @@ class Entry(_Sizes):
     attacks: Some[AttackName] = Field([])
     cases: Some[Annotated[str, among(ATTACKED)]] = Field([])
     split: Literal["test", "train"] = "test"
-    draws: Annotated[int, Field(ge=1, le=255)] = 1
+    draws: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = 1
     images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
 
