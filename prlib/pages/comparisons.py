@@ -235,7 +235,7 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
 
 def _images(cell: Any) -> str:
     """How many test images a cell is on, and which: on MNIST the first are harder than the rest."""
-    return f"{cell.n_test:,}, {'the first' if cell.drawn is None else 'at random'}"
+    return f"{cell.n_test:,}, {'at random' if cell.drawn else 'the first'}"
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
