@@ -31,6 +31,9 @@ MORE_CASES: dict[str, tuple[str, ...]] = {
 }
 """Cases beyond the paper, a second redraw (D23) and an attack that is told of the defence that follows."""
 
+EVERY_CASE = CASES | MORE_CASES
+"""The paper's cases and those beyond."""
+
 BATCH_SIZE = 250
 """Images judged at a time; fixed, since float32 sums depend on it, and the unit that can be judged again alone."""
 
@@ -45,6 +48,9 @@ CHOOSING = ATTACKING + 1_000_003
 
 ANSWERING = ATTACKING + 2_000_003
 """Added to a batch's seed where a random defence answers again."""
+
+MOST_DRAWS = 65_535
+"""How often a random defence can answer about an image: records hold counts of two bytes."""
 
 VOTING = ATTACKING + 3_000_003
 """Added to a batch's seed where more draws vote with the first."""
@@ -159,12 +165,11 @@ def _checked(
     for what, function in (("the defence", defence), ("the attack", attack)):
         if function is not None and (isinstance(function, type) or not callable(function)):
             raise ValueError(f"{what} must be a function (or a module), or None; got {function!r}")
-    known = CASES | MORE_CASES
     listed = list(cases) if isinstance(cases, Iterable) else [cases]
-    unknown = [case for case in listed if not isinstance(case, str) or case not in known]
+    unknown = [case for case in listed if not isinstance(case, str) or case not in EVERY_CASE]
     if unknown or not listed:
-        raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown or 'none'}")
-    if attack is None and any(step != "defend" for case in listed for step in known[case]):
+        raise ValueError(f"cases must be a list of {', '.join(EVERY_CASE)}; got {unknown or 'none'}")
+    if attack is None and any(step != "defend" for case in listed for step in EVERY_CASE[case]):
         raise ValueError("every case but normal needs an attack; got None")
     every = all_batches(split)
     numbers = every if batches is None else list(batches) if isinstance(batches, Iterable) else [batches]
@@ -182,7 +187,7 @@ def follow(
     model: nn.Module, batch: Batch, defence: Transform | None, cases: Iterable[str], attack: Adversarial | None = None
 ) -> dict[tuple[str, ...], Tensor]:
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
-    paths = [(CASES | MORE_CASES)[case] for case in cases]
+    paths = [EVERY_CASE[case] for case in cases]
     with guard(model, batch.labels, defence), _seeded(batch.seed):
         after: dict[tuple[str, ...], Tensor] = {(): in_order(batch.images)}
         for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
@@ -214,7 +219,7 @@ def measure(
     found = {}
     with guard(model, batch.labels, defence) as network, _seeded(batch.seed):
         for case in cases:
-            path = (CASES | MORE_CASES)[case]
+            path = EVERY_CASE[case]
             drawn, votes = voting(defence) if path[-1] == "defend" else (None, 1)
             behind, generator = after[path[:-1]], batch.generator(VOTING)
             shown = [after[path], *(drawn(behind.clone(), generator) for _ in range(votes - 1) if drawn)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
-from prlib.cases import CASES, MORE_CASES
+from prlib.cases import CASES, MORE_CASES, MOST_DRAWS
 from prlib.data import DATASETS, SPLITS, Transform
 from prlib.defences import ADVERSARIES, BUILDERS
 from prlib.files import check_name
@@ -21,9 +21,6 @@ from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
-
-MOST_DRAWS = 65_535
-"""How often a random defence can be asked about an image: records hold counts of two bytes."""
 
 ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
 """The cases that an attack can be judged in."""
@@ -189,8 +186,7 @@ class Experiment:
             nothing is trained or downloaded.
         drawn: the seed that drew a part of the test images; None: the first that fit, or all.
         split: "test", or "train" for the training images themselves.
-        draws: how often a random defence answers each image, afresh; more than once for clean images, or in case
-            "adaptive" alone.
+        draws: how often a random defence answers each image, afresh; more than once in case normal or adaptive alone.
     """
 
     training: Training
@@ -222,9 +218,7 @@ class Experiment:
         for case in self.cases:
             _one_of("case", case, ATTACKED)
         if self.draws != 1 and not (1 < self.draws <= MOST_DRAWS and self.cases in ((), ("adaptive",))):
-            raise ValueError(
-                f"draws must be 1, or up to {MOST_DRAWS} of clean images or in case adaptive alone; got {self.draws}"
-            )
+            raise ValueError(f"draws must be 1, or up to {MOST_DRAWS} in case normal or adaptive; got {self.draws}")
         if len({a.kind.bounded for a in self.attacks}) > 1 and self.cases == ("adaptive",):
             raise ValueError("adaptive attacks must all be bounded or none; got some of both")
         if len({a.kind.needs for a in self.attacks if a.transfers}) > 1:

@@ -218,8 +218,6 @@ class GaussianNoise(nn.Module):
 class Quantised(nn.Module):
     """The redraw without its randomness: every pixel becomes what it would be redrawn as on average."""
 
-    random = False
-
     def __init__(self, redraw: PixelRedraw) -> None:
         super().__init__()
         self.redraw = redraw

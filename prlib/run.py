@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prlib.attacks.choice import strongest
-from prlib.cases import CASES, CHOOSING, MORE_CASES, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
+from prlib.cases import CHOOSING, EVERY_CASE, Adversarial, Batch, Outcome, all_batches, answered, follow, measure
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split, Transform
 from prlib.deadline import in_time
@@ -272,11 +272,10 @@ def judge_batch(
         _, epsilon = next(iter(attacks))
         after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
     found = {}
-    for named, images in after.items():
-        for case, outcome in measure(network, batch, cases, images, defence).items():
-            if draws > 1:  # of clean images, or in case adaptive alone
-                shown = images[(CASES | MORE_CASES)[case][:-1]]
-                outcome = replace(outcome, often=answered(network, batch, shown, defence, draws))
+    for named, seen in after.items():
+        for case, outcome in measure(network, batch, cases, seen, defence).items():
+            if draws > 1:  # of clean images, or of those of an attack that knows what follows
+                outcome = replace(outcome, often=answered(network, batch, seen[EVERY_CASE[case][:-1]], defence, draws))
             found[named, case] = outcome
     return found
 

@@ -132,6 +132,18 @@ def test_jpeg_loses_less_at_a_higher_quality_and_pgd_steps_straight_through_it()
     assert (network(JPEG(75)(attacked)).argmax(1) != labels).all()
 
 
+def test_an_attack_follows_a_defences_own_gradient_where_it_is_asked_to():
+    """Behind an inversion, whose derivative is -1: along it the optimum is found, straight through the opposite."""
+    weight = torch.linspace(-1, 1, 16).view(1, 4, 4)
+    network, clean = linear(weight), torch.rand(20, 1, 4, 4, generator=seeded(7)) * 0.5 + 0.25
+    labels = network(1 - clean).argmax(1)
+    away = torch.where(labels == 0, -1, 1)[:, None, None, None] * weight.sign()
+    call = {"epsilon": 0.1, "step_size": 0.05, "steps": 10, "defence": lambda x, g: 1 - x, "generator": seeded()}
+    for own, sign in ((True, 1), (False, -1)):
+        attacked = eot_pgd(network, clean, labels, own_gradient=own, **call)
+        assert torch.allclose(attacked, clean + sign * 0.1 * away, atol=1e-6)
+
+
 # Votes.
 
 

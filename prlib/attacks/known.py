@@ -86,7 +86,7 @@ class Known:
 
 def is_random(defence: Transform | None) -> bool:
     """Whether a defence may answer differently when it is asked again; one that does not say so may."""
-    return defence is not None and getattr(defence, "random", True)
+    return not (defence is None or isinstance(defence, Quantised)) and getattr(defence, "random", True)
 
 
 def staircase_of(defence: Transform | None) -> Staircase:

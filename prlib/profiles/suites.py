@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from prlib.cases import MOST_DRAWS
 from prlib.data import DATASETS
 from prlib.defences import BUILDERS
-from prlib.experiment import ATTACKED, MOST_DRAWS
+from prlib.experiment import ATTACKED
 from prlib.profiles.protocol import read_protocol, read_yaml
 from prlib.schema import Checked, Natural, Seed, Share, Some, among, validated
 from prlib.snapshot import PRECISIONS
