@@ -261,17 +261,23 @@ def key(thing: Training | Experiment) -> str:
 
 def to_json(thing: Any) -> dict[str, Any]:
     """A training, experiment or record as plain JSON values; the options of a defence become an object."""
+    values: dict[str, Any] = {field.name: _plain(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
+    if "options" in values:
+        values["options"] = dict(values["options"])
+    if "success" in values or "n_test" in values:  # a cell or an experiment
+        values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
+    if "epsilon" in values:  # of an attack or a cell
+        name = "attack" if "attack" in values else "name"
+        values[name] = labelled(values[name], values.pop("epsilon"))
+    return values
 
-    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {name: dict(value) if name == "options" else value for name, value in pairs}
-        if "success" in values or "n_test" in values:  # a cell or an experiment
-            values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
-        if "epsilon" in values:  # of an attack or a cell
-            name = "attack" if "attack" in values else "name"
-            values[name] = labelled(values[name], values.pop("epsilon"))
-        return values
 
-    return json.loads(json.dumps(dataclasses.asdict(thing, dict_factory=plain)))
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return to_json(value) if dataclasses.is_dataclass(value) else value
 
 
 # Not said in JSON, as before there was another value.

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
@@ -145,6 +146,7 @@ def read_record(path: Path) -> Record:
     return parse_record(path.read_bytes(), path)
 
 
+@lru_cache(1024)  # a chapter asks for the same records again and again
 def parse_record(content: bytes, path: Path) -> Record:
     """Make a record of a file's content.
 

@@ -936,16 +936,20 @@ def test_unknown_defences_and_sizes_are_refused():
 def test_core_hours_count_a_training_once(record):
     """A training of ten hours, in the first record's run: its two records took 12 and 3 hours, so 15 in all."""
 
-    def took(total, finished, seed=0):
+    def took(total, finished, seed=0, **changed):
         training = dataclasses.replace(record.experiment.training, seed=seed)
         provenance = {"seconds": {"training": 36_000, "total": 3600 * total}, "finished": finished}
-        experiment = dataclasses.replace(record.experiment, training=training)
+        experiment = dataclasses.replace(record.experiment, training=training, **changed)
         return dataclasses.replace(record, experiment=experiment, provenance=record.provenance | provenance)
 
     told = pages.core_hours([took(3, "2026-02"), took(12, "2026-01")]).data
     assert "about 15 core-hours. Training the 1 networks took 10 of them" in told
-    told = pages.core_hours([took(3, "2026-02"), took(12, "2026-01"), took(1, "2026-03", seed=1)]).data
+    attacked = {"attacks": (default_attack("fgsm", "mnist"),), "cases": ("B",)}  # by a network that was there
+    told = pages.core_hours([took(3, "2026-02"), took(12, "2026-01"), took(1, "2026-03", 1, **attacked)]).data
     assert "about 26 core-hours. Training the 2 networks took 20 of them" in told and told.endswith(f"{record.device}.")
+    # Interrupted: the first record's run took but the last four of the ten hours.
+    told = pages.core_hours([took(3, "2026-02"), took(4, "2026-01")]).data
+    assert "about 13 core-hours. Training the 1 networks took 10 of them" in told
 
 
 def test_costs_count_the_layers_operations(record):

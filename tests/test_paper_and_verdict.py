@@ -773,3 +773,16 @@ def test_a_reading_that_needs_another_training_explains_nothing_with_one_seed():
     assert explained(ours, other) == {"not explained"}
     several = [*seeds_of(ours, [theirs - 0.06, theirs - 0.061]), *seeds_of(other, [theirs, theirs - 0.001])]
     assert explained(*several) == {"yes"}
+
+
+def test_tables_say_which_images_an_adaptive_attack_met():
+    """As the records' own files say: all, the first, or drawn by a seed."""
+    cells = measured(pages.committed("published"))
+    cells = cells[cells.case == "adaptive"]
+    shown = pages.accuracies(cells, "", "adaptive").frame["images"]
+    for text, one in zip(shown, cells.trainings, strict=True):
+        path = Path(__file__).parents[1] / "results" / "published" / "records" / f"{one[0].record}.json"
+        said = json.loads(path.read_text("utf-8"))["experiment"]
+        which = "at random" if said.get("drawn") else "the first"
+        assert text == ("all 10,000" if said["n_test"] == 10_000 else f"{said['n_test']:,}, {which}")
+    assert {text.split(", ")[-1] for text in shown} >= {"at random", "the first"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Kind:
         """Whether it is made for what it is given, and judged in the case "adaptive" alone."""
         return bool(self.needs)
 
-    @property
+    @cached_property
     def defaults(self) -> dict[str, Any]:
         """The options that there are, each with its default, or ``inspect.Parameter.empty`` if it must be given."""
         functions = [self.function] if self.passes_on is None else [self.passes_on, self.function]

@@ -106,7 +106,8 @@ def accuracy_on(trainings: Sequence[OneTraining], places: np.ndarray, kept: bool
     return over_trainings([float(_right(one, places, kept).mean()) for one in trainings], len(places))
 
 
-def right_before_and_after(trainings: Sequence[OneTraining]) -> Estimate | None:
+@cache
+def right_before_and_after(trainings: tuple[OneTraining, ...]) -> Estimate | None:
     """The share of the images that are right before an attack and after it; None where either is unknown."""
     if any(one.before is None for one in trainings):
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from prlib.chosen import n_images
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.conclusions import selected
@@ -134,7 +135,7 @@ def training_accuracy(records: Iterable[Record]) -> Table:
     rows, conditions = badged(rows, judged)
     columns = {"epochs": COUNT, "gap": formatted("+.4f")}
     columns |= {"training images": accuracy(), "test images": accuracy()}
-    caption = "Accuracy on the training images and on new ones; the gap is what over-fitting is." + conditions
+    caption = "Accuracy on the training images and on new ones, and the gap between them." + conditions
     return Table(frame(rows), caption, "training-accuracy", columns)
 
 
@@ -160,22 +161,23 @@ def seeds(records: Iterable[Record], dataset: str, defence: str, epochs: int) ->
 
 
 def first_and_rest(records: Iterable[Record], n: int = 1000) -> Table:
-    """Accuracy under the paper's attacks on the first n test images of all, and on the others, of redrawn MNIST."""
+    """Accuracy under the paper's attacks on the first n test images and the others, a network of redrawn MNIST each."""
     where = {"dataset": "mnist", "defence": "pr", "attack": ATTACKS, "case": list("ABC")}
     cells, rows = select(measured(records), where), []
     for cell in cells[cells.n_test == DATASETS["mnist"].n_test].itertuples():
         all_places = cell.trainings[0].after.images.places()
         first = cell.trainings[0].after.images._replace(n=n).places()
         rest = np.setdiff1d(all_places, first)
-        ours = [accuracy_on(cell.trainings, places) for places in (first, rest)]
-        row = {"attack": attack_title(cell.attack), "case": cell.case, "epochs": cell.epochs}
-        row |= {f"the first {n:,}": ours[0], "the others": ours[1], "difference [95% interval]": ours[0].minus(ours[1])}
-        rows.append(row)
+        for one in cell.trainings:
+            theirs, others = (accuracy_on([one], places) for places in (first, rest))
+            row = {"attack": attack_title(cell.attack), "case": cell.case, "epochs": cell.epochs, "seed": one.seed}
+            row |= {f"the first {n:,}": theirs, "the others": others}
+            rows.append(row | {"difference [95% interval]": theirs.minus(others)})
     value = Column(lambda estimate: f"{estimate.value:.3f}", right=True)
     columns = {f"the first {n:,}": value, "the others": value, "difference [95% interval]": SIGNED, "epochs": COUNT}
     caption = (
-        "Accuracy of the network trained on redrawn MNIST on the first test images and on the others. They are "
-        "different images, so the interval is Newcombe's for independent ones."
+        "Accuracy of networks trained on redrawn MNIST, each by itself, on the first test images and on the others. "
+        "They are different images, so the interval is Newcombe's for independent ones."
     )
     return Table(frame(rows), caption, "first-and-rest", columns)
 
@@ -234,8 +236,11 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
 
 
 def _images(cell: Any) -> str:
-    """How many test images a cell is on, and which: on MNIST the first are harder than the rest."""
-    return f"{cell.n_test:,}, {'at random' if cell.drawn else 'the first'}"
+    """How many test images a cell is on, and which: the first of a set may be harder or easier than the rest."""
+    chosen = cell.trainings[0].after.images
+    if chosen.n == n_images(chosen.dataset, chosen.source):
+        return f"all {chosen.n:,}"
+    return f"{chosen.n:,}, {'the first' if chosen.drawn is None else 'at random'}"
 
 
 def glance(records: Iterable[Record], columns: Mapping[str, Mapping[str, Any]], caption: str, name: str) -> Table:
@@ -259,10 +264,13 @@ def _side_by_side(
 ) -> pd.DataFrame:
     """The paper's cells by epochs with ours beside them, and those of a run in here, here_trainings and reproduces."""
     where = {"table": table, "dataset": dataset} | ({"epochs": epochs} if epochs else {})
-    ours = measured(records)
+    ours, again = (
+        measured(record for record in found if record.experiment.training.dataset == dataset)
+        for found in (records, here)
+    )
     cells = compare(ours, **where).sort_values("epochs", kind="stable")
-    again = compare(beside(ours, measured(here)), **where)
-    cells["here"], cells["here_trainings"], cells["reproduces"] = again.ours, again.trainings, again.reproduces
+    same = compare(beside(ours, again), **where)
+    cells["here"], cells["here_trainings"], cells["reproduces"] = same.ours, same.trainings, same.reproduces
     cells["attack"] = cells.attack.where(cells.case != "normal", "")  # printed once for each attack
     return cells.drop_duplicates([*COLUMNS, "accuracy"])
 

@@ -49,7 +49,9 @@ def provenance(records: Iterable[Record], chapter: str) -> Table:
 def core_hours(records: Iterable[Record]) -> Markdown:
     """What the records took in all, in a sentence: their trainings, and judging and attacking the networks.
 
-    A record's seconds hold its training's if it is the first of the training and took longer: then its run trained.
+    A record's seconds hold its training's if it is the first of the training and took longer: then its run trained. A
+    first record without attacks that took less trained the last part of an interrupted training; the seconds that it
+    judged for are not known, and few.
     """
     of: dict[Training, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.provenance["finished"]):
@@ -58,7 +60,8 @@ def core_hours(records: Iterable[Record]) -> Markdown:
     for first, *others in of.values():
         seconds = first.provenance["seconds"]
         trained += seconds["training"]
-        judged += seconds["total"] - (seconds["training"] if seconds["total"] > seconds["training"] else 0)
+        beyond = seconds["total"] - seconds["training"]
+        judged += beyond if beyond > 0 else seconds["total"] * bool(first.experiment.attacks)
         judged += sum(record.provenance["seconds"]["total"] for record in others)
     devices = sorted({first.device for first, *_ in of.values()})
     return Markdown(

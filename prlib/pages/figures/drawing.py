@@ -13,6 +13,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -172,13 +173,14 @@ def _svg(layout: Layout, draw: Callable[[Layout], Figure]) -> str:
     with sns.plotting_context("notebook", font_scale=layout.scale):
         figure = draw(layout)
         _settle(figure)
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # savefig would draw it once more before
     return file.getvalue()
 
 
 def _settle(figure: Figure) -> None:
     # The layout's solver orders by memory address, so its last digits vary, and with them the names in an SVG.
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     figure.set_layout_engine("none")
     for ax in figure.axes:
         ax.set_position(ax.get_position().from_bounds(*(round(part, 7) for part in ax.get_position().bounds)))
