@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prlib.attacks.certificate import HOLDS, certificate
-from prlib.attacks.choice import robust_probability
+from prlib.attacks.choice import counted, robust_probability
 from prlib.attacks.known import staircase_of
 from prlib.data import Split, Transform, check_images, check_seed, check_split, in_words, to_float
 from prlib.guard import check_labels, guard, in_order, settled, unchanged
+from prlib.rivals import voting
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -31,7 +33,10 @@ MORE_CASES: dict[str, tuple[str, ...]] = {
 }
 """Cases beyond the paper, a second redraw (D23) and an attack that is told of the defence that follows."""
 
-ATTACKED = tuple(case for case in CASES | MORE_CASES if case != "normal")
+EVERY_CASE = CASES | MORE_CASES
+"""The paper's cases and those beyond."""
+
+ATTACKED = tuple(case for case in EVERY_CASE if case != "normal")
 """The cases that an attack can be judged in."""
 
 CERTIFIED = "certified"
@@ -54,6 +59,12 @@ CHOOSING = ATTACKING + 1_000_003
 
 ANSWERING = ATTACKING + 2_000_003
 """Added to a batch's seed where a random defence answers again."""
+
+MOST_DRAWS = 65_535
+"""How often a random defence can answer about an image: records hold counts of two bytes."""
+
+VOTING = ATTACKING + 3_000_003
+"""Added to a batch's seed where more draws vote with the first."""
 
 Adversarial = Callable[..., Tensor]
 """An attack of model, images and true labels, to adversarial images; an adaptive one takes defence and generator, too.
@@ -91,7 +102,7 @@ class Outcome:
 
     ``l0`` counts changed values, ``l2`` and ``linf`` are norms of the difference, ``attacked`` is the L∞ norm of what
     the attack itself changed, all float N. ``stuck`` (bool N) marks images at which the attack found no gradient.
-    ``often`` (uint8 N) counts the right answers where a random defence gave several.
+    ``often`` (int32 N) counts the right answers where a random defence gave several.
     """
 
     correct: Tensor
@@ -145,7 +156,7 @@ def judge(
         batch = Batch.of(split, number, int(seed), network.device)
         with unchanged(model):
             after = follow(model, batch, defence, cases, attack)
-        found.append(measure(model, batch, cases, after))
+        found.append(measure(model, batch, cases, after, defence))
     return {case: Outcome.joined(outcomes[case] for outcomes in found) for case in cases}
 
 
@@ -165,12 +176,11 @@ def _checked(
     for what, function in (("the defence", defence), ("the attack", attack)):
         if function is not None and (isinstance(function, type) or not callable(function)):
             raise ValueError(f"{what} must be a function (or a module), or None; got {function!r}")
-    known = CASES | MORE_CASES
     listed = list(cases) if isinstance(cases, Iterable) else [cases]
-    unknown = [case for case in listed if not isinstance(case, str) or case not in known]
+    unknown = [case for case in listed if not isinstance(case, str) or case not in EVERY_CASE]
     if unknown or not listed:
-        raise ValueError(f"cases must be a list of {', '.join(known)}; got {unknown or 'none'}")
-    if attack is None and any(step != "defend" for case in listed for step in known[case]):
+        raise ValueError(f"cases must be a list of {', '.join(EVERY_CASE)}; got {unknown or 'none'}")
+    if attack is None and any(step != "defend" for case in listed for step in EVERY_CASE[case]):
         raise ValueError("every case but normal needs an attack; got None")
     every = all_batches(split)
     numbers = every if batches is None else list(batches) if isinstance(batches, Iterable) else [batches]
@@ -188,7 +198,7 @@ def follow(
     model: nn.Module, batch: Batch, defence: Transform | None, cases: Iterable[str], attack: Adversarial | None = None
 ) -> dict[tuple[str, ...], Tensor]:
     """The batch's images after every step of every case, by the steps done; () is clean. Arguments as ``judge``'s."""
-    paths = [(CASES | MORE_CASES)[case] for case in cases]
+    paths = [EVERY_CASE[case] for case in cases]
     with guard(model, batch.labels, defence), _seeded(batch.seed):
         after: dict[tuple[str, ...], Tensor] = {(): in_order(batch.images)}
         for path in sorted({steps[:i] for steps in paths for i in range(1, len(steps) + 1)}, key=len):
@@ -200,18 +210,32 @@ def follow(
             elif attack is None:
                 raise ValueError("every case but normal needs an attack; got None")
             else:
-                told = (defence, batch.generator(ATTACKING)) if step == "attack knowing" else ()
+                told = (voting(defence)[0], batch.generator(ATTACKING)) if step == "attack knowing" else ()
                 attacked = attack(model, before.clone(), batch.labels.clone(), *told)
                 after[path] = settled("the attack", attacked, before)
     return after
 
 
 def measure(
-    model: nn.Module, batch: Batch, cases: Iterable[str], after: Mapping[tuple[str, ...], Tensor]
+    model: nn.Module,
+    batch: Batch,
+    cases: Iterable[str],
+    after: Mapping[tuple[str, ...], Tensor],
+    defence: Transform | None = None,
 ) -> dict[str, Outcome]:
-    """Classify what each case ends with; ``after`` is what ``follow`` returned."""
-    with guard(model, batch.labels) as network, _seeded(batch.seed):
-        return {case: _outcome(network, (CASES | MORE_CASES)[case], after, batch.labels) for case in cases}
+    """Classify what each case ends with; ``after`` is what ``follow`` returned.
+
+    Where a defence's draws vote, the last step of ``after`` is the first of them.
+    """
+    found = {}
+    with guard(model, batch.labels, defence) as network, _seeded(batch.seed):
+        for case in cases:
+            path = EVERY_CASE[case]
+            drawn, votes = voting(defence) if path[-1] == "defend" else (None, 1)
+            behind, generator = after[path[:-1]], batch.generator(VOTING)
+            shown = [after[path], *(drawn(behind.clone(), generator) for _ in range(votes - 1) if drawn)]
+            found[case] = _outcome(network, path, after, batch.labels, shown)
+    return found
 
 
 @contextmanager
@@ -223,12 +247,12 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def answered(model: nn.Module, batch: Batch, images: Tensor, defence: Transform | None, draws: int) -> Tensor:
-    """How often a random defence before the model is right about the batch's attacked images, of new draws: uint8 N."""
+    """How often a random defence before the model is right about images of the batch, of new answers: int32 N."""
     generator = batch.generator(ANSWERING)
-    rates = robust_probability(
-        model, images, batch.labels, draws=draws, generator=generator, defence=defence, batch_size=BATCH_SIZE
-    )
-    return (rates * draws).round().to(torch.uint8).cpu()
+    drawn, votes = voting(defence)
+    ask = partial(robust_probability, votes=votes, generator=generator, batch_size=BATCH_SIZE)
+    rates = ask(model, images, batch.labels, draws=draws, defence=drawn)
+    return (rates * draws).round().to(torch.int32).cpu()
 
 
 def certified(model: nn.Module, batch: Batch, defence: Transform | None, epsilon: float, boxes: int) -> Outcome:
@@ -239,12 +263,16 @@ def certified(model: nn.Module, batch: Batch, defence: Transform | None, epsilon
 
 
 def _outcome(
-    model: nn.Module, path: tuple[str, ...], after: Mapping[tuple[str, ...], Tensor], labels: Tensor
+    model: nn.Module,
+    path: tuple[str, ...],
+    after: Mapping[tuple[str, ...], Tensor],
+    labels: Tensor,
+    shown: Sequence[Tensor],
 ) -> Outcome:
     final, clean = after[path], after[()]
     change = (final - clean).flatten(1)
     with torch.no_grad():
-        correct = model(final).argmax(1) == labels
+        correct = counted([model(images) for images in shown]).argmax(1) == labels
     attacked, stuck = torch.zeros(len(clean), device=clean.device), torch.zeros_like(correct)
     for i in (i for i, step in enumerate(path) if step != "defend"):
         start = path[:i]

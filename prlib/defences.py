@@ -2,22 +2,26 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import wraps
 from typing import Any
 
-from prlib.attacks import Adversary
+from prlib.attacks import Adversary, RedrawnAdversary
 from prlib.data import Transform
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion, check_sizes
+from prlib.rivals import JPEG, BitDepth, Voted, smoothed
 from prlib.train import Preparation
 
+_FIT = inspect.signature(PixelRedraw.fit)
 
-def _around(kind: Callable[[PixelRedraw], Transform]) -> Callable[..., Transform]:
-    """What makes a defence around the redraw, with the redraw's options."""
 
-    @wraps(PixelRedraw.fit)
+def _around(kind: Callable[..., Transform]) -> Callable[..., Transform]:
+    """What makes a defence around the redraw, with the redraw's options and what else the kind takes."""
+    _, *own = inspect.signature(kind).parameters.values()
+
     def build(**options: Any) -> Transform:
-        return kind(PixelRedraw.fit(**options))
+        others = {parameter.name: options.pop(parameter.name) for parameter in own}
+        return kind(PixelRedraw.fit(**options), **others)
 
+    build.__signature__ = _FIT.replace(parameters=[*_FIT.parameters.values(), *own])  # type: ignore[attr-defined]
     return build
 
 
@@ -27,6 +31,10 @@ BUILDERS: dict[str, Callable[..., Transform | None]] = {
     "noise": GaussianNoise,
     "quantised": _around(Quantised),
     "inverted": _around(RandomInversion),
+    "majority": _around(Voted),
+    "smoothed": smoothed,
+    "bits": BitDepth,
+    "jpeg": JPEG,
 }
 """How each kind of preprocessor is made from its options; a name is a kind, or a kind and a variant, as in "pr-multi".
 
@@ -35,7 +43,7 @@ A ``seed`` among the options is the training's.
 :meta hide-value:
 """
 
-ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary}
+ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary, "redrawn": RedrawnAdversary}
 """How each kind of adversary, which a network is trained against, is made from its options.
 
 :meta hide-value:
@@ -47,7 +55,7 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
     maker: Callable[..., Any] = (BUILDERS | ADVERSARIES)[kind]
     signature = inspect.signature(maker)
     signature.bind_partial(**options)
-    if signature == inspect.signature(PixelRedraw.fit):
+    if _FIT.parameters.keys() <= signature.parameters.keys():
         check_sizes(1, options.get("steps", 1), 0)
         options = {**options, "steps": 1}
     if {p.name for p in signature.parameters.values() if p.default is p.empty} <= options.keys():

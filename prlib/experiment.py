@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
-from prlib.cases import ATTACKED
+from prlib.cases import ATTACKED, MOST_DRAWS
 from prlib.data import DATASETS, SPLITS, Transform
 from prlib.defences import ADVERSARIES, BUILDERS
 from prlib.files import check_name
@@ -180,7 +180,7 @@ class Experiment:
             nothing is trained or downloaded.
         drawn: the seed that drew a part of the test images; None: the first that fit, or all.
         split: "test", or "train" for the training images themselves.
-        draws: how often a random defence answers each attacked image, afresh; more than once in case "adaptive" alone.
+        draws: how often a random defence answers each image, afresh; more than once in case normal or adaptive alone.
         boxes: that a certificate looks at for each image (``prlib.attacks.certificate``); 0: none is sought.
     """
 
@@ -213,8 +213,8 @@ class Experiment:
             raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
         for case in self.cases:
             _one_of("case", case, ATTACKED)
-        if self.draws != 1 and not (1 < self.draws < 256 and self.cases == ("adaptive",)):
-            raise ValueError(f"draws must be 1, or up to 255 in case adaptive alone; got {self.draws}")
+        if self.draws != 1 and not (1 < self.draws <= MOST_DRAWS and self.cases in ((), ("adaptive",))):
+            raise ValueError(f"draws must be 1, or up to {MOST_DRAWS} in case normal or adaptive; got {self.draws}")
         met = self.cases == ("adaptive",) and all(a.kind.bounded for a in self.attacks)
         if self.boxes and not (self.boxes > 0 and met and {d.kind for d in self.tested_with} == {"quantised"}):
             raise ValueError(

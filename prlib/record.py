@@ -36,8 +36,9 @@ class Cell:
     ``success`` is a hex string of one bit an example; the distances of the final from the clean image are means over
     examples; ``attacked`` is the largest L∞ change that the attack itself made, ``stuck`` the share of images at which
     it found no gradient; ``epsilon`` is as an attack's in an experiment. Where a random defence answered several times,
-    ``often`` is a hex string of one byte an example, how often it was right; ``success`` is the first answer's. In case
-    "certified" ``success`` says of which examples it is shown that they are right under any attack within ``epsilon``.
+    ``often`` is a hex string of how often each example was right (``pack_counts``); ``success`` is the first answer's.
+    In case "certified" ``success`` says of which examples it is shown that they are right under any attack within
+    ``epsilon``.
     """
 
     epoch: int
@@ -65,8 +66,8 @@ class Place(NamedTuple):
     epsilon: float | None
     case: str
 
-    def cell(self, outcome: Outcome) -> Cell:
-        """The cell of what was found there."""
+    def cell(self, outcome: Outcome, draws: int) -> Cell:
+        """The cell of what was found there, where a random defence answered ``draws`` times."""
         return Cell(
             **self._asdict(),
             correct=int(outcome.correct.sum()),
@@ -77,7 +78,7 @@ class Place(NamedTuple):
             linf=float(outcome.linf.mean()),
             attacked=float(outcome.attacked.max()),
             stuck=float(outcome.stuck.float().mean()),
-            often="" if outcome.often is None else outcome.often.numpy().tobytes().hex(),
+            often="" if outcome.often is None else pack_counts(outcome.often.numpy(), draws),
         )
 
 
@@ -230,10 +231,11 @@ def _check(record: Record, name: str) -> None:
             raise ValueError(f"{where}: attacked is {cell.attacked:g}, of at most {most:g}")
         if pack(unpack(cell.success, cell.total)) != cell.success:
             raise ValueError(f"{where}: success does not hold {cell.total} bits")
-        if len(cell.often) != (2 * cell.total if record.experiment.draws > 1 else 0):
+        draws = record.experiment.draws
+        if len(cell.often) != (2 * _counts(draws).itemsize * cell.total if draws > 1 else 0):
             raise ValueError(f"{where}: often does not hold {cell.total} counts")
-        if cell.often and max(bytes.fromhex(cell.often)) > record.experiment.draws:
-            raise ValueError(f"{where}: often counts more than {record.experiment.draws} draws")
+        if cell.often and unpack_counts(cell.often, draws).max() > draws:
+            raise ValueError(f"{where}: often counts more than {draws} draws")
         if (right := int(unpack(cell.success, cell.total).sum())) != cell.correct:
             raise ValueError(f"{where}: correct is {cell.correct}, and {right} bits are set")
     check_certified(record.cells)
@@ -254,6 +256,20 @@ def check_certified(cells: Sequence[Cell]) -> None:
 def pack(bits: torch.Tensor) -> str:
     """Bool N as a hex string, the first example in the highest bit; the last byte is filled up with zeros."""
     return np.packbits(bits.numpy()).tobytes().hex()
+
+
+def pack_counts(counts: np.ndarray, draws: int) -> str:
+    """How often of ``draws``, int N, as a hex string of a byte each; of two, the lower first, above 255 draws."""
+    return counts.astype(_counts(draws)).tobytes().hex()
+
+
+def unpack_counts(text: str, draws: int) -> np.ndarray:
+    """The counts that ``pack_counts`` wrote."""
+    return np.frombuffer(bytes.fromhex(text), _counts(draws))
+
+
+def _counts(draws: int) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if draws < 256 else "<u2")
 
 
 def unpack(text: str, n: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from prlib.cases import (
     ANY,
     CERTIFIED,
     CHOOSING,
+    EVERY_CASE,
     Adversarial,
     Batch,
     Outcome,
@@ -260,7 +261,7 @@ def _cells(
                     for key, outcome in judged.items():
                         found.setdefault(key, []).append(outcome)
             for (attack, case), outcomes in found.items():
-                yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes))
+                yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes), experiment.draws)
 
 
 def judge_batch(
@@ -288,9 +289,9 @@ def judge_batch(
         _, epsilon = next(iter(attacks))
         after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
     found = {}
-    for named, images in after.items():
-        for case, outcome in measure(network, batch, cases, images).items():
-            if draws > 1:  # in case adaptive alone
-                outcome = replace(outcome, often=answered(network, batch, images["attack knowing",], defence, draws))
+    for named, seen in after.items():
+        for case, outcome in measure(network, batch, cases, seen, defence).items():
+            if draws > 1:  # of clean images, or of those of an attack that knows what follows
+                outcome = replace(outcome, often=answered(network, batch, seen[EVERY_CASE[case][:-1]], defence, draws))
             found[named, case] = outcome
     return found

@@ -48,8 +48,16 @@ def places(dataset, n, drawn=None):
 def bits(cell, draws):
     """Whether each image is right, or how often of the draws."""
     if draws > 1:
-        return [count / draws for count in bytes.fromhex(cell["often"])]
+        width = 1 if draws < 256 else 2  # of two bytes the lower is first
+        content = bytes.fromhex(cell["often"])
+        return [int.from_bytes(content[i : i + width], "little") / draws for i in range(0, len(content), width)]
     return [int(bit) for byte in bytes.fromhex(cell["success"]) for bit in f"{byte:08b}"][: cell["total"]]
+
+
+def called(trained, tested):
+    """A network's name: "majority-pr-5" is made of "pr", and before a network that was trained with it names both."""
+    made_of_it = tested.split("-")[1:][: len(trained.split("-"))] == trained.split("-")
+    return tested if trained == "none" or made_of_it else trained
 
 
 def rows(names, profile):
@@ -72,9 +80,9 @@ def rows(names, profile):
             network = json.dumps(training, sort_keys=True), cell["epoch"]
             if not attacked and len(judged) > len(clean.get((*network, tested), ())):
                 clean[*network, tested] = judged
-            called = {
+            what = {
                 "dataset": training["dataset"],
-                "defence": trained if trained != "none" else tested,
+                "defence": called(trained, tested),
                 "epochs": cell["epoch"],
                 "phase": "" if attacked and cell["case"] not in ("adaptive", "certified") else phase,
                 "attack": attack,
@@ -88,7 +96,7 @@ def rows(names, profile):
             before = (*network, tested if cell["case"] in REDRAWN else "none") if attacked else None
             seed = training["seed"]
             norms = {which: cell[which] for which in ("l0", "l2", "linf")}
-            found.append(called | norms | {"record": name, "bits": {seed: judged}, "before": {seed: before}})
+            found.append(what | norms | {"record": name, "bits": {seed: judged}, "before": {seed: before}})
     pooled = {}
     for row in found:
         row["before"] = {seed: clean.get(key) for seed, key in row["before"].items()}

@@ -30,6 +30,7 @@ from prlib.fast import FastCNN
 from prlib.files import atomically, locked, save_tensors
 from prlib.profiles import default_recipe, results_folder
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
+from prlib.rivals import JPEG, BitDepth, smoothed
 from prlib.run import Context, prepare, run, verify
 from prlib.snapshot import Snapshot, load_model, snapshot_path
 from prlib.store import Store
@@ -438,6 +439,9 @@ COPIED = {
     "redraw": lambda: PixelRedraw.fit(k=3, steps=50),
     "redraw of images": lambda: PixelRedraw.fit(k=2, steps=(3, 50), choice="image", decimals=None),
     "noise": lambda: GaussianNoise(0.3),
+    "bits": lambda: BitDepth(3),
+    "JPEG": lambda: JPEG(50),
+    "smoothed": lambda: smoothed(0.3, votes=3),
     "quantised": lambda: Quantised(PixelRedraw.fit(steps=50)),
     "inversion": lambda: RandomInversion(PixelRedraw.fit(steps=50)),
 }

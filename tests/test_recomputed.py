@@ -1,5 +1,6 @@
 """Every verdict and number in prose that the chapters show, against ``recompute``, which knows the records alone."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -215,8 +216,8 @@ def calls_of_tell(name, monkeypatch):
     monkeypatch.setattr(pages, "tell", tell)
     monkeypatch.setattr("prlib.pages.records.display", lambda *_: None)
     monkeypatch.setattr("prlib.findings.cells.measured", MagicMock())
-    for function in ("worst_cases",):
-        monkeypatch.setattr(f"prlib.findings.checks.{function}", MagicMock())
+    for function in ("checks.worst_cases", "rivals.compared"):
+        monkeypatch.setattr(f"prlib.findings.{function}", MagicMock())
     for function in ("against_default", "either_label", "farther"):
         monkeypatch.setattr(f"prlib.findings.variants.{function}", MagicMock())
     monkeypatch.setattr("prlib.findings.choices.ablations", MagicMock())
@@ -249,6 +250,14 @@ def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
         values = {name_: recompute.percent(share) for name_, (_, _, _, share) in numbers.items()}
         values |= {f"{name_}_images": f"{len(common):,}" for name_, (_, _, common, _) in numbers.items()}
         values |= {f"{name_}_whole": f"{share:.0%}" for name_, (_, _, _, share) in numbers.items()}
+        for one, other in itertools.permutations(numbers, 2):
+            if f"{{{one}_to_{other}}}" in text:
+                pair = ((1, one), (-1, other))
+                above = recompute.guard_holds((pair, "above", 0.0), numbers)
+                below = recompute.guard_holds((((1, other), (-1, one)), "above", 0.0), numbers)
+                values[f"{one}_to_{other}"] = {(True, False): "above", (False, True): "below"}.get(
+                    (above, below), "level with"
+                )
         missing = {field for _, field, _, _ in Formatter().parse(text) if field} - set(values)
         assert not missing, missing
         assert any(text.format(**values) in told for told in told_by(cell)), text.format(**values)

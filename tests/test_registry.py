@@ -137,7 +137,7 @@ def test_more_of_something_is_one_number_more_and_less_one_less() -> None:
 
 def test_a_baseline_knows_the_defence_and_follows_the_gradient() -> None:
     baselines = [attack for attack in NAMED.values() if attack.baseline]
-    assert len(baselines) == 10
+    assert len(baselines) == 11
     assert all(attack.kind.adaptive and attack.kind.follows_gradient for attack in baselines)
 
 

@@ -15,7 +15,7 @@ before anything is computed, and so do logits that are not N×K or not finite (`
 that is infinite is followed by its sign, and NaN not at all.
 """
 
-from prlib.attacks.adversary import Adversary
+from prlib.attacks.adversary import Adversary, RedrawnAdversary
 from prlib.attacks.auto import auto
 from prlib.attacks.black_box import hop_skip_jump, square
 from prlib.attacks.carlini_wagner import cw_l2, cw_released

@@ -10,6 +10,7 @@ from prlib.attacks.staircase import Staircase, redraw_behind
 from prlib.data import Transform, check_images
 from prlib.guard import settled
 from prlib.redraw import PixelRedraw, Quantised
+from prlib.rivals import BitDepth
 
 GRID, PLATEAUS = 1001, 64
 """Grey values that a defence is tried on, and up to how many different answers it is looked at as a staircase."""
@@ -84,18 +85,18 @@ class Known:
 
 
 def is_random(defence: Transform | None) -> bool:
-    """Whether a defence may answer differently when it is asked again."""
-    if defence is None or isinstance(defence, Quantised):
-        return False
-    return defence.random if isinstance(defence, Known) else True
+    """Whether a defence may answer differently when it is asked again; one that does not say so may."""
+    return not (defence is None or isinstance(defence, Quantised)) and getattr(defence, "random", True)
 
 
 def staircase_of(defence: Transform | None) -> Staircase:
-    """The cells of a redraw, a quantised redraw or a defence known to have some; a ValueError where there are none."""
+    """The cells of a redraw, of fewer bits or of a defence known to have some; a ValueError where there are none."""
     if isinstance(defence, Known):
         if defence.staircase is None:
             raise ValueError("the defence must sort pixels into cells; this one does not, as far as is known")
         return defence.staircase
+    if isinstance(defence, BitDepth):
+        return Staircase.fixed(defence.edges, defence.values)
     return Staircase.of(redraw_behind(defence))
 
 
@@ -141,6 +142,5 @@ def _probed(answer: Callable[[Tensor], Tensor], tried: Tensor) -> Staircase | No
             return None
         low, high = torch.where(found == before, middle, low), torch.where(found == before, high, middle)
     mean = torch.cat([values[:1], values[changes + 1]]).double()
-    differ = mean[:, None] != mean
-    stairs = Staircase(low.double(), mean, differ.double())
+    stairs = Staircase.fixed(low.double(), mean)
     return stairs if torch.equal(mean[stairs.cells(tried)].to(tried), answer(tried)) else None

@@ -119,15 +119,17 @@ def eot_pgd(
     defence: Transform | None,
     generator: torch.Generator,
     smooth: bool = False,
+    own_gradient: bool = False,
     **options: Any,
 ) -> Tensor:
     """``attacks.pgd`` through the defence, in expectation over its draws (EOT and BPDA; Athalye et al., 2018).
 
     Args:
         smooth: attack through ``soft_mean`` instead of draws; a redraw alone has one.
+        own_gradient: follow the defence's own gradient, such as noise has, and not straight through it.
         options: of ``attacks.pgd``.
     """
-    through = None if defence is None else straight_through(defence)
+    through = defence if defence is None or own_gradient else straight_through(defence)
     if smooth:
         redraw = redraw_behind(defence.transform if isinstance(defence, Known) else defence)
 

@@ -38,6 +38,11 @@ class Staircase:
         odds = shares @ _odds(redraw.ranges, redraw.decimals)
         return cls(edges, shares @ redraw.ranges.mean(1), torch.cdist(odds, odds, p=1) / 2)
 
+    @classmethod
+    def fixed(cls, edges: Tensor, values: Tensor) -> "Staircase":
+        """Of what is not random: each cell's pixels become one value, of M+1 for M edges."""
+        return cls(edges, values, (values[:, None] != values).double())
+
     def cells(self, images: Tensor) -> Tensor:
         """The cell of every pixel, int64 of the images' shape."""
         return torch.bucketize(images.contiguous(), rounded_down(self.edges, images.dtype))

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from prlib import paper
-from prlib.cases import CASES, CERTIFIED, MORE_CASES
+from prlib.cases import CERTIFIED, EVERY_CASE
 from prlib.chosen import Chosen
 from prlib.data import DATASETS
 from prlib.experiment import Training
@@ -168,18 +168,35 @@ def _clean(records: Iterable[Record]) -> Clean:
 
 def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     experiment, training = record.experiment, record.experiment.training
-    names = [name for name in (training.defence.name, cell.tested_with) if name != "none"] or ["none"]
     attacked = cell.case != "normal"
     phased = not attacked or cell.case in ("adaptive", CERTIFIED)
     phase = PHASES[training.defence.kind != "none", cell.tested_with != "none"] if phased else ""
     what = [phase, cell.attack, cell.epsilon or 0.0, cell.case if attacked else ""]
     of = len(experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
-    redrawn = cell.case == CERTIFIED or "defend" in (CASES | MORE_CASES)[cell.case]
+    redrawn = cell.case == CERTIFIED or "defend" in EVERY_CASE[cell.case]
     where = experiment.source, training, cell.tested_with if redrawn else "none", cell.epoch
     before = clean.get(where) if attacked else None
     after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)
     accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
     one = OneTraining(training.seed, accuracy, experiment.name, after, before)
     distances = [cell.l0, cell.l2, cell.linf]
-    return [training.dataset, names[0], cell.epoch, *what, *sizes, cell.total, one, *distances]
+    return [
+        training.dataset,
+        _named(training.defence.name, cell.tested_with),
+        cell.epoch,
+        *what,
+        *sizes,
+        cell.total,
+        one,
+        *distances,
+    ]
+
+
+def _named(trained: str, tested: str) -> str:
+    """What a network is called: as what it was trained with, or as what is made of that and put before it.
+
+    That is "majority-pr-5" of "pr", while "pr" before a network that was trained with "pr-unsmoothed" is the latter.
+    """
+    made_of = tested.partition("-")[2]
+    return tested if trained == "none" or f"{made_of}-".startswith(f"{trained}-") else trained

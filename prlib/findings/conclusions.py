@@ -104,6 +104,15 @@ def holds(guard: Guard, found: Mapping[str, Selected | None]) -> bool:
     return outcome == "holds" and p <= ALPHA
 
 
+def relation(left: str, right: str, found: Mapping[str, Selected | None]) -> str | None:
+    """How one number stands to another on the same images: "above" or "below" it by more than chance, or "level with".
+
+    None if either is missing.
+    """
+    guards = {"above": above(left, right), "below": below(left, right), "level with": level(left, right)}
+    return next((word for word, guard in guards.items() if holds(guard, found)), None)
+
+
 def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dict[str, Selected | None]:
     """What each name selects, those of one dataset on the same images and trainings; None where there is nothing."""
     candidates = {}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prlib.chosen import Chosen
-from prlib.record import unpack
+from prlib.record import unpack, unpack_counts
 from prlib.statistics import Estimate, over_trainings
 
 
@@ -137,5 +137,5 @@ def _by_place(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
     places = bits.images.places()
     order = np.argsort(places)
     if bits.often:
-        return places[order], (np.frombuffer(bytes.fromhex(bits.often), np.uint8) / bits.draws)[order]
+        return places[order], (unpack_counts(bits.often, bits.draws) / bits.draws)[order]
     return places[order], unpack(bits.success, bits.images.n).numpy().astype(np.int8)[order]

@@ -85,7 +85,7 @@ def either_label(cells: pd.DataFrame, case: str) -> pd.DataFrame:
             "only_true": float((pair < 0).mean()),
         }
         shares |= _before(predicted, pair)
-        rows.append(cell._asdict() | {"kept": right_before_and_after(predicted)} | shares)
+        rows.append(cell._asdict() | {"kept": right_before_and_after(tuple(predicted))} | shares)
     return pd.DataFrame(rows)
 
 

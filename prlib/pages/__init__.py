@@ -51,12 +51,12 @@ from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
 from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
 from prlib.pages.reproduction import coverage, measured_numbers
+from prlib.pages.rivals import certificates, randomness, rivals
 from prlib.pages.robustness import (
     convergence,
     exposure_of_many,
     guarantees,
     resists,
-    rivals,
     sanity_counts,
     sanity_evidence,
 )
@@ -86,6 +86,7 @@ __all__ = [
     "both_verdicts",
     "by_dataset",
     "cases",
+    "certificates",
     "choices",
     "claims_in_short",
     "clone",
@@ -121,6 +122,7 @@ __all__ = [
     "obtain",
     "paper_and_ours",
     "provenance",
+    "randomness",
     "recipe_table",
     "reproduced",
     "rerun_command",

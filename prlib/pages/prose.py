@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import permutations
 from string import Formatter
 from typing import Any
 
 from IPython.display import Markdown
 
 from prlib.findings.cells import measured
-from prlib.findings.conclusions import Guard, Selected, holds, selected
+from prlib.findings.conclusions import Guard, Selected, holds, relation, selected
 from prlib.pages.content import Number, markdown
 from prlib.record import Record
 
@@ -18,7 +19,8 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
     A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
     images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
-    images and of the same trainings; ``{name_images}`` says how many images, ``{name_whole}`` is in whole percent.
+    images and of the same trainings; ``{name_images}`` says how many images, ``{name_whole}`` is in whole percent, and
+    ``{name_to_other}`` becomes "above", "below" or "level with", as differences on these images say at 5%.
     Numbers are linked to their records.
     A sentence with a number that was not measured is left out, and so are sentences without numbers behind it: what
     they conclude has nothing to rest on.
@@ -33,6 +35,9 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
     told = {name: markdown(number.percent()) for name, number in numbers.items()}
     told |= {f"{name}_whole": markdown(number.percent(0)) for name, number in numbers.items()}
     told |= {f"{name}_images": f"{number.images:,}" for name, number in numbers.items()}
+    for one, other in permutations(numbers, 2):
+        if f"{{{one}_to_{other}}}" in text and (word := relation(one, other, found)):
+            told[f"{one}_to_{other}"] = word
     kept, rests = [], True
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", text):
         names = {name for _, name, _, _ in Formatter().parse(sentence) if name}

@@ -1,4 +1,4 @@
-"""Adaptive attacks: do they converge, do the checks hold, what can be guaranteed, how do rivals fare?"""
+"""Adaptive attacks: do they converge, do the checks hold, what can be guaranteed?"""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -11,13 +11,12 @@ from prlib.attacks import Staircase, guaranteed
 from prlib.data import DATASETS, Split, to_float
 from prlib.experiment import labelled
 from prlib.findings.cells import measured
-from prlib.findings.checks import MORE, Kept, sanity, worst_cases
+from prlib.findings.checks import MORE, Kept, sanity
 from prlib.findings.conclusions import Selected
 from prlib.findings.pairs import minus
 from prlib.findings.resistance import resistance
-from prlib.pages.comparisons import KEPT
 from prlib.pages.content import Content, Number, markdown, number
-from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
+from prlib.pages.names import attack_title, defence_title
 from prlib.pages.prose import number_of
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
 from prlib.profiles import default_defence
@@ -163,38 +162,6 @@ def sanity_evidence(records: Iterable[Record]) -> Table:
     """Each of the standard checks with its evidence."""
     columns = {"evidence": Column(_evidence)}
     return Table(_titled(sanity(records)), "Each check with its evidence.", "sanity-evidence", columns)
-
-
-def rivals(records: Iterable[Record]) -> Table:
-    """Defences side by side: clean, under the paper's attacks, under the strongest adaptive one, and cost."""
-    records = list(records)
-    # Not seconds, which would compare machines: a defence used at test time alone is put before a plain training.
-    gradients = {r.experiment.training.defence.name: r.experiment.training.gradients for r in records}
-    known = "adaptive attacks [95% interval]"
-    rows = [
-        {
-            "dataset": DATASETS[cell.dataset].title,
-            "defence": defence_title(cell.defence),
-            "used": PHASE_TITLES[cell.phase],
-            "clean": number(cell.clean, cell.clean_trainings),
-            "the paper's attacks": number(cell.paper, cell.paper_trainings),
-            KEPT: number(cell.kept, cell.kept_trainings),
-            known: number(cell.adaptive, cell.adaptive_trainings),
-            "images": cell.n_test,
-            "epochs": cell.epochs,
-            "gradients an image": cell.epochs * (1 if cell.phase == "test" else gradients[cell.defence]),
-        }
-        for cell in worst_cases(measured(records)).itertuples()
-    ]
-    columns = dict.fromkeys(["clean", "the paper's attacks", KEPT], accuracy())
-    columns |= {known: accuracy(interval=True), "images": COUNT}
-    caption = (
-        "Each network before an attacker, all on the same images: accuracy on them clean, under the worst of the "
-        "paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else in case B), right before and after "
-        "the worst of these, and under the strongest adaptive attack for each image. "
-        "Training cost its epochs, and as many gradients for each training image as the last column says."
-    )
-    return Table(frame(rows), caption, "rivals", columns)
 
 
 def _titled(found: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from prlib.cases import ATTACKED
+from prlib.cases import ATTACKED, MOST_DRAWS
 from prlib.data import DATASETS
 from prlib.defences import BUILDERS
 from prlib.profiles.protocol import read_protocol, read_yaml
@@ -38,7 +38,7 @@ class Entry(_Sizes):
     attacks: Some[AttackName] = Field([])
     cases: Some[Annotated[str, among(ATTACKED)]] = Field([])
     split: Literal["test", "train"] = "test"
-    draws: Annotated[int, Field(ge=1, le=255)] = 1
+    draws: Annotated[int, Field(ge=1, le=MOST_DRAWS)] = 1
     boxes: Natural | None = None
     images: Literal["drawn", "first"] = "drawn"
     networks: Literal["published"] | None = None
