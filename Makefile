@@ -128,8 +128,7 @@ audit: ## look the dependencies up in the database of known vulnerabilities (nee
 clean: ## remove what runs have made, but neither .venv nor committed records
 	rm -rf _build .snakemake results/sample results/paper results/custom
 	rm -rf results/tenth/weights
-	find results/published/weights -type f ! -name epoch-0050.safetensors ! -path '*adversarial*/epoch-0010.safetensors' \
-	  ! -name SHA256SUMS -delete
+	cd results/published/weights && find . -type f ! -name SHA256SUMS | cut -c 3- | grep -vxF "$$(cut -c 67- SHA256SUMS)" | xargs rm -f
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 
