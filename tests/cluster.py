@@ -162,11 +162,12 @@ def jobs() -> dict[str, tuple[str, str]]:
     return {line.split()[0]: (line.split()[1], line.split()[2]) for line in listed}
 
 
-def amid_training(folder: Path, done: set[str]) -> tuple[str, str, Path]:
+def amid_training(folder: Path, run: subprocess.Popen, done: set[str]) -> tuple[str, str, Path]:
     """Wait for a job amid a training that nothing has been done to; its number, its name and its first snapshot."""
     found: list[tuple[str, str, Path]] = []
 
     def look() -> bool:
+        assert run.poll() is None, (folder / "output").read_text()
         for number, (state, name) in jobs().items():
             weights = folder / "results/sample/weights" / name
             if state == "RUNNING" and name not in done and (weights / "epoch-0005.safetensors").exists():
@@ -195,18 +196,18 @@ def disturbed_run(folder: Path) -> None:
     run = start(folder, **settings)
     done: set[str] = set()
     begun = {}
-    number, name, first = amid_training(folder, done)
+    number, name, first = amid_training(folder, run, done)
     begun[first] = first.stat().st_mtime_ns
     slurm("scancel", number)
     say(f"cancelled job {number}, {name}")
-    number, name, first = amid_training(folder, done)
+    number, name, first = amid_training(folder, run, done)
     begun[first] = first.stat().st_mtime_ns
     victims = [pid for pid, command in processes().items() if f" prlib run {name}" in command and "-m" in command]
     for pid in victims:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     say(f"killed {len(victims)} processes of job {number} on its node, {name}")
-    number, name, first = amid_training(folder, done)
+    number, name, first = amid_training(folder, run, done)
     begun[first] = first.stat().st_mtime_ns
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
@@ -214,7 +215,7 @@ def disturbed_run(folder: Path) -> None:
     assert number in alive, jobs()
     say(f"killed the submitting side; jobs {', '.join(sorted(alive))} go on; started it again")
     run = start(folder, **settings)
-    number, name, first = amid_training(folder, done)
+    number, name, first = amid_training(folder, run, done)
     begun[first] = first.stat().st_mtime_ns
     slurm("scontrol", "requeue", number)
     say(f"queued job {number} again, as if its node were lost, {name}")
@@ -269,6 +270,9 @@ def same_records(ours: Path, theirs: Path) -> int:
 
 
 def main() -> None:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("stopped")
+    )  # as Ctrl-C does, by way of what takes the cluster down
     install()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
