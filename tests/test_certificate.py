@@ -19,7 +19,7 @@ from prlib.findings.cells import measured
 from prlib.model import PaperCNN
 from prlib.pages.explorer import numbers
 from prlib.pages.records import committed
-from prlib.profiles import Parameters, default_defence, published_snapshots
+from prlib.profiles import Parameters, default_attack, default_defence, published_snapshots
 from prlib.record import parse_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
 from prlib.run import Context, run
@@ -180,12 +180,16 @@ def test_only_what_is_not_random_and_bounded_is_certified(certified):
     experiment = certified[0].experiment
     assert "boxes" not in to_json(dataclasses.replace(experiment, boxes=0))
     for change in (
-        {"boxes": -1},
         {"tested_with": (default_defence("pr", "mnist"),)},
         {"attacks": (), "cases": ()},
+        {"draws": 4},  # the certificate's cell would lack the counts
+        {"attacks": tuple(default_attack("pgd-leap", "mnist", epsilon) for epsilon in (0.01, 0.05))},
     ):
-        with pytest.raises(ValueError, match="boxes must be 0, or positive for adaptive attacks on quantised; got"):
+        with pytest.raises(ValueError, match="boxes must be 0, unless attacks on quantised are adaptive, within one"):
             dataclasses.replace(experiment, **change)
+    for boxes in (-1, 2.5, True, "3", 10**30, float("nan")):
+        with pytest.raises(ValueError, match="boxes must be a positive integer up to"):
+            dataclasses.replace(experiment, boxes=boxes)
     others = [e for e in Parameters("published").experiments() if e.boxes]
     assert {e.training.defence.name for e in others} == {"quantised"}
 
