@@ -100,6 +100,33 @@ def test_what_it_cannot_look_into_is_said():
         certificate(nn.Sequential(nn.Flatten()), clean, labels, **call)
     with pytest.raises(ValueError, match="boxes must be a positive integer"):
         certificate(network(0), clean, labels, **call, boxes=0)
+    with pytest.raises(ValueError, match="a Conv2d must be padded with zeros; got padding_mode 'circular'"):
+        around = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+        certificate(nn.Sequential(around, nn.Flatten(), nn.Linear(9, 3)), clean, labels, **call)
+    with pytest.raises(ValueError, match="there must be at least one of the images"):
+        certificate(network(0), clean[:0], labels[:0], **call)
+    with pytest.raises(ValueError, match="with a K of at least 10, the labels' classes"):
+        certificate(network(0), clean, labels + 9, **call)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_nothing_is_certified_of_numbers_that_are_not_finite(value):
+    net, clean = network(0), torch.rand(2, 1, 3, 3, generator=seeded())
+    net[5].weight.fill_(value)
+    net[3].bias.fill_(9)  # the last weights meet something
+    with pytest.raises(ValueError, match="the network's logits must be finite"):
+        certificate(net, clean, torch.zeros(2, dtype=torch.int64), stairs=STAIRS, epsilon=0.1)
+
+
+def test_images_of_any_type_are_certified_and_in_inference_mode():
+    net, clean = network(5), torch.rand(5, 1, 3, 3, generator=seeded(2)).half().float()
+    labels = net(Quantised(ONE)(clean)).argmax(1)
+    expected = certificate(net, clean, labels, stairs=STAIRS, epsilon=0.125)
+    assert HOLDS in expected
+    for kind in (torch.float16, torch.float64):
+        assert torch.equal(certificate(net, clean.to(kind), labels, stairs=STAIRS, epsilon=0.125), expected)
+    with torch.inference_mode():
+        assert torch.equal(certificate(net, clean + 0, labels + 0, stairs=STAIRS, epsilon=0.125), expected)
 
 
 @pytest.fixture(scope="module")
