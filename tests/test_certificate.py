@@ -176,6 +176,14 @@ def test_a_record_whose_attack_fools_a_certified_image_is_refused(certified):
             parse_record(content, ROOT / f"{record.experiment.name}.json")
 
 
+@pytest.mark.parametrize("field", ["l0", "l2", "linf", "attacked", "stuck"])
+def test_a_certificate_with_distances_is_refused(certified, field):
+    data = to_json(certified[0])
+    next(cell for cell in data["cells"] if cell["case"] == "certified")[field] = 0.01
+    with pytest.raises(ValueError, match="it has distances, and no image was attacked"):
+        parse_record(json.dumps(data).encode(), ROOT / f"{certified[0].experiment.name}.json")
+
+
 def test_what_is_certified_is_counted_as_no_attacks(certified):
     rows = measured(certified)
     assert set(zip(rows.attack, rows.case, strict=True)) == {

@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+import json
 import re
 from io import BytesIO
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -23,10 +25,11 @@ from prlib.cases import judge
 from prlib.chosen import Chosen
 from prlib.data import Split
 from prlib.defences import BUILDERS
-from prlib.experiment import Defence
+from prlib.experiment import Defence, to_json
 from prlib.findings.cells import measured
 from prlib.findings.pairs import Bits, OneTraining
 from prlib.findings.rivals import TESTED_WITH, certificates, compared, randomness, ranks
+from prlib.pages.records import committed
 from prlib.profiles import default_attack, default_defence
 from prlib.record import Cell, Record, pack, pack_counts, parse_record, unpack_counts
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
@@ -288,6 +291,39 @@ def test_counts_take_two_bytes_above_255_draws():
     counts = np.array([0, 1, 255, 256, 1000])
     assert pack_counts(counts, 1000) == "00000100ff000001e803" and unpack_counts("000100", 255).tolist() == [0, 1, 0]
     assert unpack_counts(pack_counts(counts, 1000), 1000).tolist() == counts.tolist()
+
+
+def answered(draws):
+    """A committed record whose random defence answered often, as if that had been so many draws, and its path."""
+    record = next(record for record in committed("published") if record.experiment.draws > 1)
+    counts = pack_counts(np.arange(record.experiment.n_test) * 7 % (draws + 1), draws)
+    cells = tuple(dataclasses.replace(cell, often=counts) for cell in record.cells)
+    record = dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, draws=draws), cells=cells)
+    return record, Path(f"{record.experiment.name}.json")
+
+
+@pytest.mark.parametrize("draws", [200, 255, 256, 1000])
+def test_damaged_counts_are_refused(draws):
+    record, path = answered(draws)
+    assert parse_record(json.dumps(to_json(record)).encode(), path) == record
+    counts = record.cells[1].often
+    too_many = f"{draws + 1:04x}"[2 * (draws < 255) :] if draws != 255 else "00"
+    too_many = "".join(reversed(re.findall("..", too_many)))  # the lower byte first
+    damaged = [counts[:-2], counts[:-1], counts + "00", counts.upper(), counts[:-2] + "  ", " " * len(counts)]
+    damaged += ["zz" + counts[2:], "é" + counts[1:], ""] + [too_many + counts[len(too_many) :]] * (draws != 255)
+    for text in damaged:
+        data = to_json(record)
+        data["cells"][1]["often"] = text
+        with pytest.raises(ValueError, match="is not a record of this library"):
+            parse_record(json.dumps(data).encode(), path)
+
+
+def test_what_is_changed_of_a_record_is_not_read_again():
+    record, path = answered(300)
+    content = json.dumps(to_json(record)).encode()
+    parse_record(content, path).provenance["machine"]["cores"] = 99
+    parse_record(content, path).provenance["digests"].clear()
+    assert parse_record(content, path) == record
 
 
 @pytest.mark.slow
