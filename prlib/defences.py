@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from prlib.attacks import Adversary, RedrawnAdversary
 from prlib.data import Transform
@@ -45,6 +47,22 @@ A ``seed`` among the options is the training's.
 
 ADVERSARIES: dict[str, Callable[..., Preparation]] = {"adversarial": Adversary, "redrawn": RedrawnAdversary}
 """How each kind of adversary, which a network is trained against, is made from its options.
+
+:meta hide-value:
+"""
+
+
+def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options of a defence as (name, value) pairs in the order of their names, lists as tuples."""
+
+    def freeze(value: Any) -> Any:
+        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
+
+    return tuple((name, freeze(options[name])) for name in sorted(options))
+
+
+Options = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(frozen)]
+"""Options as ``frozen`` makes them, which is also how they are read from JSON.
 
 :meta hide-value:
 """

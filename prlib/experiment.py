@@ -6,37 +6,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Kind
 from prlib.cases import ATTACKED, MOST_DRAWS
 from prlib.data import DATASETS, SPLITS, Transform
-from prlib.defences import ADVERSARIES, BUILDERS
+from prlib.defences import ADVERSARIES, BUILDERS, Options, frozen
 from prlib.files import check_name
 from prlib.train import Preparation, Recipe, transformed
 
 WEIGHTS = 2
 """Version of the trained weights, raised, and ``RESULTS`` too, when a change of the code changes them."""
-
-
-def frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Options of a defence as (name, value) pairs in the order of their names, lists as tuples."""
-
-    def freeze(value: Any) -> Any:
-        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
-
-    return tuple((name, freeze(options[name])) for name in sorted(options))
-
-
-Options = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(frozen)]
-"""Options as ``frozen`` makes them, which is also how they are read from JSON.
-
-:meta hide-value:
-"""
 
 
 @dataclass(frozen=True)
@@ -213,13 +196,11 @@ class Experiment:
             raise ValueError(f"attacks and cases go together; got {len(self.attacks)} and {len(self.cases)}")
         for case in self.cases:
             _one_of("case", case, ATTACKED)
-        if self.draws != 1 and not (1 < self.draws <= MOST_DRAWS and self.cases in ((), ("adaptive",))):
-            raise ValueError(f"draws must be 1, or up to {MOST_DRAWS} in case normal or adaptive; got {self.draws}")
-        met = self.cases == ("adaptive",) and all(a.kind.bounded for a in self.attacks)
-        if self.boxes and not (self.boxes > 0 and met and {d.kind for d in self.tested_with} == {"quantised"}):
-            raise ValueError(
-                f"boxes must be 0, or positive where attacks on quantised are bounded and adaptive; got {self.boxes}"
-            )
+        whole = isinstance(self.draws, int)
+        if self.draws != 1 and not (whole and 1 < self.draws <= MOST_DRAWS and self.cases in ((), ("adaptive",))):
+            raise ValueError(f"draws must be 1, or up to {MOST_DRAWS} in case normal or adaptive; got {self.draws!r}")
+        if self.boxes:
+            self._check_boxes()
         if len({a.kind.bounded for a in self.attacks}) > 1 and self.cases == ("adaptive",):
             raise ValueError("adaptive attacks must all be bounded or none; got some of both")
         if len({a.kind.needs for a in self.attacks if a.transfers}) > 1:
@@ -227,6 +208,16 @@ class Experiment:
         for attack in self.attacks:
             if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
+
+    def _check_boxes(self) -> None:
+        check_parameters(boxes=self.boxes)
+        bounded = self.cases == ("adaptive",) and all(attack.kind.bounded for attack in self.attacks)
+        one = len({dict(attack.options).get("epsilon") for attack in self.attacks}) == 1
+        if not (bounded and one and self.draws == 1 and {d.kind for d in self.tested_with} == {"quantised"}):
+            raise ValueError(
+                "boxes must be 0, unless attacks on quantised are adaptive, within one epsilon and answered once; "
+                f"got {self.boxes}"
+            )
 
     @cached_property
     def name(self) -> str:

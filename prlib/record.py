@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
@@ -166,13 +167,18 @@ def read_record(path: Path) -> Record:
     return parse_record(path.read_bytes(), path)
 
 
-@lru_cache(1024)  # a chapter asks for the same records again and again
 def parse_record(content: bytes, path: Path) -> Record:
     """Make a record of a file's content.
 
     Raises:
         ValueError: it is not a record, or one that contradicts itself or its name; in a sentence that names the path.
     """
+    record = _parsed(content, path)
+    return replace(record, provenance=deepcopy(record.provenance))  # all that can be changed of it
+
+
+@lru_cache(1024)  # a chapter asks for the same records again and again
+def _parsed(content: bytes, path: Path) -> Record:
     try:
         data = json.loads(content.decode(), object_pairs_hook=_object)
         for what, known in (("schema", SCHEMA), ("results", RESULTS)):
@@ -229,12 +235,16 @@ def _check(record: Record, name: str) -> None:
             raise ValueError(f"{where}: l0 and l2 are {cell.l0:g} and {cell.l2:g}, of {pixels} values from 0 to 1")
         if cell.attacked > (most := epsilons.get((cell.attack, cell.epsilon), 1 if cell.attack else 0)) + 1e-6:
             raise ValueError(f"{where}: attacked is {cell.attacked:g}, of at most {most:g}")
+        if cell.case == CERTIFIED and any((cell.l0, cell.l2, cell.linf, cell.attacked, cell.stuck)):
+            raise ValueError(f"{where}: it has distances, and no image was attacked")
         if pack(unpack(cell.success, cell.total)) != cell.success:
             raise ValueError(f"{where}: success does not hold {cell.total} bits")
         draws = record.experiment.draws
         if len(cell.often) != (2 * _counts(draws).itemsize * cell.total if draws > 1 else 0):
             raise ValueError(f"{where}: often does not hold {cell.total} counts")
-        if cell.often and unpack_counts(cell.often, draws).max() > draws:
+        if cell.often and pack_counts(counts := unpack_counts(cell.often, draws), draws) != cell.often:
+            raise ValueError(f"{where}: often is not written as counts are")
+        if cell.often and counts.max() > draws:
             raise ValueError(f"{where}: often counts more than {draws} draws")
         if (right := int(unpack(cell.success, cell.total).sum())) != cell.correct:
             raise ValueError(f"{where}: correct is {cell.correct}, and {right} bits are set")

@@ -27,7 +27,7 @@ class BitDepth(nn.Module):
         super().__init__()
         if not isinstance(bits, Integral) or isinstance(bits, bool) or not 1 <= bits <= 8:
             raise ValueError(f"bits must be an integer from 1 to 8; got {bits!r}")
-        steps = 2**bits - 1
+        steps = 2 ** int(bits) - 1  # in a short integer of NumPy's the power would be another
         self.edges: Tensor = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
         self.values: Tensor = torch.arange(steps + 1, dtype=torch.float64) / steps
 
@@ -58,10 +58,11 @@ class JPEG(nn.Module):
         check_images(images)
         if images.shape[1] not in (1, 3):
             raise ValueError(f"images must have 1 or 3 channels for JPEG; got {images.shape[1]}")
+        if not images.numel():
+            return images.detach().clone()
         rounded = (images.detach() * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1)
         decoded = [self._compressed(pixels) for pixels in rounded.numpy()]
-        back = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2) if decoded else rounded.permute(0, 3, 1, 2)
-        return (back.to(images) / 255).contiguous()
+        return (torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(images) / 255).contiguous()
 
     def _compressed(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels H×W×C, uint8, written to JPEG and read again."""
@@ -79,13 +80,15 @@ class Voted(nn.Module):
     Called, it draws once, as what it is made of. The votes are counted where the network answers (``prlib.cases``).
 
     Raises:
-        ValueError: ``votes`` is no positive integer.
+        ValueError: ``votes`` is no positive integer, or ``transform`` no function, or one that votes itself.
     """
 
     def __init__(self, transform: Transform, *, votes: int) -> None:
         super().__init__()
         if not isinstance(votes, Integral) or isinstance(votes, bool) or votes < 1:
             raise ValueError(f"votes must be a positive integer; got {votes!r}")
+        if isinstance(transform, type | Voted) or not callable(transform):
+            raise ValueError(f"what votes must be a function (or a module) that draws once; got {transform!r}")
         self.transform: Transform = transform
         self.votes: int = int(votes)
 

@@ -19,7 +19,7 @@ from prlib.findings.cells import measured
 from prlib.model import PaperCNN
 from prlib.pages.explorer import numbers
 from prlib.pages.records import committed
-from prlib.profiles import Parameters, default_defence, published_snapshots
+from prlib.profiles import Parameters, default_attack, default_defence, published_snapshots
 from prlib.record import parse_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
 from prlib.run import Context, run
@@ -100,6 +100,33 @@ def test_what_it_cannot_look_into_is_said():
         certificate(nn.Sequential(nn.Flatten()), clean, labels, **call)
     with pytest.raises(ValueError, match="boxes must be a positive integer"):
         certificate(network(0), clean, labels, **call, boxes=0)
+    with pytest.raises(ValueError, match="a Conv2d must be padded with zeros; got padding_mode 'circular'"):
+        around = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+        certificate(nn.Sequential(around, nn.Flatten(), nn.Linear(9, 3)), clean, labels, **call)
+    with pytest.raises(ValueError, match="there must be at least one of the images"):
+        certificate(network(0), clean[:0], labels[:0], **call)
+    with pytest.raises(ValueError, match="with a K of at least 10, the labels' classes"):
+        certificate(network(0), clean, labels + 9, **call)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_nothing_is_certified_of_numbers_that_are_not_finite(value):
+    net, clean = network(0), torch.rand(2, 1, 3, 3, generator=seeded())
+    net[5].weight.fill_(value)
+    net[3].bias.fill_(9)  # the last weights meet something
+    with pytest.raises(ValueError, match="the network's logits must be finite"):
+        certificate(net, clean, torch.zeros(2, dtype=torch.int64), stairs=STAIRS, epsilon=0.1)
+
+
+def test_images_of_any_type_are_certified_and_in_inference_mode():
+    net, clean = network(5), torch.rand(5, 1, 3, 3, generator=seeded(2)).half().float()
+    labels = net(Quantised(ONE)(clean)).argmax(1)
+    expected = certificate(net, clean, labels, stairs=STAIRS, epsilon=0.125)
+    assert HOLDS in expected
+    for kind in (torch.float16, torch.float64):
+        assert torch.equal(certificate(net, clean.to(kind), labels, stairs=STAIRS, epsilon=0.125), expected)
+    with torch.inference_mode():
+        assert torch.equal(certificate(net, clean + 0, labels + 0, stairs=STAIRS, epsilon=0.125), expected)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +176,14 @@ def test_a_record_whose_attack_fools_a_certified_image_is_refused(certified):
             parse_record(content, ROOT / f"{record.experiment.name}.json")
 
 
+@pytest.mark.parametrize("field", ["l0", "l2", "linf", "attacked", "stuck"])
+def test_a_certificate_with_distances_is_refused(certified, field):
+    data = to_json(certified[0])
+    next(cell for cell in data["cells"] if cell["case"] == "certified")[field] = 0.01
+    with pytest.raises(ValueError, match="it has distances, and no image was attacked"):
+        parse_record(json.dumps(data).encode(), ROOT / f"{certified[0].experiment.name}.json")
+
+
 def test_what_is_certified_is_counted_as_no_attacks(certified):
     rows = measured(certified)
     assert set(zip(rows.attack, rows.case, strict=True)) == {
@@ -180,12 +215,16 @@ def test_only_what_is_not_random_and_bounded_is_certified(certified):
     experiment = certified[0].experiment
     assert "boxes" not in to_json(dataclasses.replace(experiment, boxes=0))
     for change in (
-        {"boxes": -1},
         {"tested_with": (default_defence("pr", "mnist"),)},
         {"attacks": (), "cases": ()},
+        {"draws": 4},  # the certificate's cell would lack the counts
+        {"attacks": tuple(default_attack("pgd-leap", "mnist", epsilon) for epsilon in (0.01, 0.05))},
     ):
-        with pytest.raises(ValueError, match="boxes must be 0, or positive for adaptive attacks on quantised; got"):
+        with pytest.raises(ValueError, match="boxes must be 0, unless attacks on quantised are adaptive, within one"):
             dataclasses.replace(experiment, **change)
+    for boxes in (-1, 2.5, True, "3", 10**30, float("nan")):
+        with pytest.raises(ValueError, match="boxes must be a positive integer up to"):
+            dataclasses.replace(experiment, boxes=boxes)
     others = [e for e in Parameters("published").experiments() if e.boxes]
     assert {e.training.defence.name for e in others} == {"quantised"}
 

@@ -121,6 +121,6 @@ def test_a_random_defence_can_answer_several_times(tmp_path):
         parse_record(damaged.encode(), path.with_name(f"{dataclasses.replace(experiment, draws=3).name}.json"))
     with pytest.raises(ValueError, match="draws must be 1, or up to 65535 in case normal or adaptive; got 2"):
         tiny(n_test=20, draws=2, attacks=(default_attack("fgsm", "mnist"),), cases=("A",))
-    for draws in (0, 65_536):
-        with pytest.raises(ValueError, match=f"draws must be 1, or up to 65535 .* got {draws}"):
+    for draws in (0, 65_536, 2.5, "3"):
+        with pytest.raises(ValueError, match=f"draws must be 1, or up to 65535 .* got {draws!r}"):
             tiny(n_test=20, draws=draws)

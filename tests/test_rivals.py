@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+import json
 import re
 from io import BytesIO
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -23,10 +25,11 @@ from prlib.cases import judge
 from prlib.chosen import Chosen
 from prlib.data import Split
 from prlib.defences import BUILDERS
-from prlib.experiment import Defence
+from prlib.experiment import Defence, to_json
 from prlib.findings.cells import measured
 from prlib.findings.pairs import Bits, OneTraining
 from prlib.findings.rivals import TESTED_WITH, certificates, compared, randomness, ranks
+from prlib.pages.records import committed
 from prlib.profiles import default_attack, default_defence
 from prlib.record import Cell, Record, pack, pack_counts, parse_record, unpack_counts
 from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
@@ -72,6 +75,23 @@ def test_one_bit_is_a_threshold_at_one_half():
     assert BitDepth(1)(pixels).flatten().tolist() == [0, 0, 1]
 
 
+def test_integers_of_numpys_are_integers():
+    clean = torch.rand(1, 1, 30, 30, generator=seeded())
+    for kind, bits in itertools.product((np.uint8, np.int8, np.int64), (1, 7, 8)):
+        assert torch.equal(BitDepth(kind(bits))(clean), BitDepth(bits)(clean))
+    assert torch.equal(JPEG(np.uint8(75))(clean), JPEG(75)(clean))
+    for kind, draws in ((np.uint8, 255), (np.uint8, 1000), (np.uint16, 65_535)):
+        counts = np.array([0, 200, min(255, draws)])
+        assert np.array_equal(certified_radius(counts.astype(kind), draws, 1.0), certified_radius(counts, draws, 1.0))
+
+
+def test_a_staircase_can_be_used_on_another_device():
+    """A device that computes no values shows that nothing is mixed with the CPU's."""
+    stairs, there = staircase_of(BitDepth(3)), torch.rand(2, 1, 3, 3, device="meta")
+    cells, high = stairs.reach(there, 0.1)
+    assert {cells.device, high.device, stairs.image(cells, there).device} == {there.device}
+
+
 @pytest.mark.parametrize("bits", [1, 3, 5])
 def test_its_staircase_is_what_probing_finds(bits):
     defence, clean = BitDepth(bits), torch.rand(4, 1, 6, 6, generator=seeded())
@@ -115,6 +135,7 @@ def test_jpeg_loses_less_at_a_higher_quality_and_pgd_steps_straight_through_it()
     clean = torch.rand(4, 3, 32, 32, generator=seeded())
     lost = [float((JPEG(quality)(clean) - clean).abs().mean()) for quality in (5, 50, 95)]
     assert lost == sorted(lost, reverse=True) and not is_random(JPEG(75)) and len(JPEG(75)(clean[:0])) == 0
+    assert JPEG(75)(clean[:, :, :0]).shape == clean[:, :, :0].shape
     # Gray images stay gray: the darkest and the brightest within ε are the optimum of a network that adds up.
     gray = torch.linspace(0.42, 0.58, 9)[:, None, None, None].expand(-1, 1, 16, 16)
     network = linear(torch.ones(256))
@@ -233,7 +254,14 @@ def test_the_l2_ball_around_all_within_epsilon_touches_its_corners():
         (lambda: JPEG(75)(torch.zeros(1, 2, 4, 4)), "1 or 3 channels for JPEG; got 2"),
         (lambda: Voted(ONE, votes=0), "votes must be a positive integer; got 0"),
         (lambda: certified_radius(np.array([11]), 10, 1.0), "from 0 to 10"),
-        (lambda: certified_radius(np.array([1]), 10, 0.0), "positive; got 0.0"),
+        (lambda: certified_radius(np.array([1]), 10, 0.0), "positive, confidence between 0 and 1; got 0.0"),
+        (lambda: certified_radius(np.array([1]), 2.5, 1.0), "draws must be a positive integer; got 2.5"),
+        (lambda: certified_radius(np.array([1]), float("nan"), 1.0), "draws must be a positive integer; got nan"),
+        (lambda: certified_radius(np.array([np.nan]), 10, 1.0), "in integers; got float64"),
+        (lambda: certified_radius(np.array(["9"]), 10, 1.0), "in integers; got <U1"),
+        (lambda: Voted(None, votes=3), "must be a function (or a module) that draws once; got None"),
+        (lambda: Voted(GaussianNoise, votes=3), "must be a function (or a module) that draws once; got <class"),
+        (lambda: Voted(Voted(ONE, votes=5), votes=3), "must be a function (or a module) that draws once; got Voted"),
         (lambda: RedrawnAdversary(0.3, 0.3, 1, fit_steps=-1), "steps an integer"),
         (lambda: RedrawnAdversary(3, 0.3, 1), "epsilon must be a number from 0 to 1; got 3"),
     ],
@@ -290,6 +318,39 @@ def test_counts_take_two_bytes_above_255_draws():
     assert unpack_counts(pack_counts(counts, 1000), 1000).tolist() == counts.tolist()
 
 
+def answered(draws):
+    """A committed record whose random defence answered often, as if that had been so many draws, and its path."""
+    record = next(record for record in committed("published") if record.experiment.draws > 1)
+    counts = pack_counts(np.arange(record.experiment.n_test) * 7 % (draws + 1), draws)
+    cells = tuple(dataclasses.replace(cell, often=counts) for cell in record.cells)
+    record = dataclasses.replace(record, experiment=dataclasses.replace(record.experiment, draws=draws), cells=cells)
+    return record, Path(f"{record.experiment.name}.json")
+
+
+@pytest.mark.parametrize("draws", [200, 255, 256, 1000])
+def test_damaged_counts_are_refused(draws):
+    record, path = answered(draws)
+    assert parse_record(json.dumps(to_json(record)).encode(), path) == record
+    counts = record.cells[1].often
+    too_many = f"{draws + 1:04x}"[2 * (draws < 255) :] if draws != 255 else "00"
+    too_many = "".join(reversed(re.findall("..", too_many)))  # the lower byte first
+    damaged = [counts[:-2], counts[:-1], counts + "00", counts.upper(), counts[:-2] + "  ", " " * len(counts)]
+    damaged += ["zz" + counts[2:], "é" + counts[1:], ""] + [too_many + counts[len(too_many) :]] * (draws != 255)
+    for text in damaged:
+        data = to_json(record)
+        data["cells"][1]["often"] = text
+        with pytest.raises(ValueError, match="is not a record of this library"):
+            parse_record(json.dumps(data).encode(), path)
+
+
+def test_what_is_changed_of_a_record_is_not_read_again():
+    record, path = answered(300)
+    content = json.dumps(to_json(record)).encode()
+    parse_record(content, path).provenance["machine"]["cores"] = 99
+    parse_record(content, path).provenance["digests"].clear()
+    assert parse_record(content, path) == record
+
+
 @pytest.mark.slow
 def test_clean_images_can_be_answered_many_times(tmp_path):
     noise = Defence("noise", (("std", 0.5),))
@@ -301,7 +362,7 @@ def test_clean_images_can_be_answered_many_times(tmp_path):
     shares = unpack_counts(record.cells[0].often, 300) / 300
     assert abs(record.cells[0].correct - shares.sum()) < 5 * np.sqrt((shares * (1 - shares)).sum() + 1)
     (found,) = certificates([record])
-    assert np.allclose(found.radii, certified_radius((shares * 300).round(), 300, 0.5))
+    assert np.allclose(found.radii, certified_radius(np.rint(shares * 300).astype(int), 300, 0.5))
 
 
 def of_defence(record, trained, tested, draws=1, counts=None, drawn=None):

@@ -7,7 +7,7 @@ from prlib.attacks.base import check_parameters, margin
 from prlib.attacks.crossing import extreme
 from prlib.attacks.staircase import Staircase
 from prlib.data import check_images
-from prlib.guard import check_labels
+from prlib.guard import Guarded, check_labels, in_order
 
 HOLDS, OPEN, FAILS = 1, 0, -1
 """No change within ε makes the network wrong; that is not known; some change does."""
@@ -17,7 +17,6 @@ CHUNK = 64
 """Boxes that are sent through the network together, which bounds the memory that their shapes take."""
 
 
-@torch.no_grad()
 def certificate(
     network: nn.Module, images: Tensor, labels: Tensor, *, stairs: Staircase, epsilon: float, boxes: int = 500
 ) -> Tensor:
@@ -34,15 +33,21 @@ def certificate(
         boxes: looked at for each image, at most about twice so many.
 
     Raises:
-        ValueError: a layer of another kind.
+        ValueError: a layer of another kind; logits that are not finite, or lack a label.
     """
     check_parameters(epsilon=epsilon, boxes=boxes)
     check_images(images)
     check_labels(labels, len(images))
-    reach = stairs.reach(images, epsilon)
-    mean = stairs.mean.to(images)
-    cases = zip(*(cells.split(1) for cells in reach), labels.split(1), strict=True)
-    found = [_settle(network, low, high, label, mean, boxes) for low, high, label in cases]
+    if not images.numel():
+        raise ValueError(f"there must be at least one of the images, with pixels; got {tuple(images.shape)}")
+    with torch.inference_mode(False), torch.no_grad():
+        clean, guarded = in_order(images), Guarded(network, labels)
+        reach = stairs.reach(clean, epsilon)
+        mean = stairs.mean.to(clean.device, guarded.dtype)
+        guarded(clean[:1])  # refuses wrong logits
+        cases = zip(*(cells.split(1) for cells in reach), labels.clone().split(1), strict=True)
+        found = [_settle(guarded, low, high, label, mean, boxes) for low, high, label in cases]
+        guarded.check_finite()
     return torch.tensor(found, dtype=torch.int8)
 
 
@@ -61,6 +66,8 @@ def least_margin(network: nn.Module, low: Tensor, high: Tensor, labels: Tensor) 
     centre, radius = (low + high) / 2, torch.zeros_like(low)
     shifts = _shifts((high - low) / 2)
     for layer in layers:
+        if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+            raise ValueError(f"a Conv2d must be padded with zeros; got padding_mode {layer.padding_mode!r}")
         if isinstance(layer, nn.Conv2d | nn.Linear):
             centre, radius = layer(centre), _linear(layer, radius, layer.weight.abs())
             shifts = _linear(layer, shifts.flatten(0, 1), layer.weight).unflatten(0, shifts.shape[:2])
@@ -98,13 +105,14 @@ def _linear(layer: nn.Conv2d | nn.Linear, values: Tensor, weight: Tensor) -> Ten
     return nn.functional.conv2d(values, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _settle(network: nn.Module, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:
+def _settle(network: Guarded, low: Tensor, high: Tensor, label: Tensor, mean: Tensor, boxes: int) -> int:
     """The answer for one image, of which each pixel is in a cell from ``low`` to ``high`` (1×C×H×W)."""
     looked = 0
     while len(low):
         dark, bright = (mean[extreme(mean, low, high, sign)] for sign in (-1, 1))
         chunks = zip(dark.split(CHUNK), bright.split(CHUNK), strict=True)
-        unsettled = torch.cat([least_margin(network, *chunk, label.expand(len(chunk[0]))) for chunk in chunks]) <= 0
+        bounds = [least_margin(network.network, *chunk, label.expand(len(chunk[0]))) for chunk in chunks]
+        unsettled = ~(torch.cat(bounds) > 0)  # among them those without a bound, NaN
         low, high, dark, bright = low[unsettled], high[unsettled], dark[unsettled], bright[unsettled]
         labels = label.expand(len(low))
         with torch.enable_grad():

@@ -1,6 +1,7 @@
 """What no attack within an L2 distance can do to a vote over Gaussian noise (Cohen et al., 2019)."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 from scipy.stats import beta, norm
@@ -18,10 +19,18 @@ def certified_radius(right: np.ndarray, draws: int, std: float, confidence: floa
 
     Cohen et al. first choose the class that most of some other draws are for. Here it is the label, so that no draws
     are needed to choose it, and what is certified is that the majority is right.
+
+    Raises:
+        ValueError: an argument that is none of these.
     """
-    if not 0 < std < math.inf or not 0 < confidence < 1 or draws < 1:
-        raise ValueError(f"std, draws and confidence must be positive; got {std!r}, {draws!r} and {confidence!r}")
-    counts = np.asarray(right)
+    if not 0 < std < math.inf or not 0 < confidence < 1:
+        raise ValueError(f"std must be positive, confidence between 0 and 1; got {std!r} and {confidence!r}")
+    if not isinstance(draws, Integral) or isinstance(draws, bool) or draws < 1:
+        raise ValueError(f"draws must be a positive integer; got {draws!r}")
+    counts, draws = np.asarray(right), int(draws)
+    if counts.size and counts.dtype.kind not in "iu":
+        raise ValueError(f"the right answers must be counted, in integers; got {counts.dtype}")
+    counts = counts.astype(np.int64)  # a short type would overflow below
     if counts.min(initial=0) < 0 or counts.max(initial=0) > draws:
         raise ValueError(
             f"the right answers must be from 0 to {draws}, all draws; got {counts.min()} to {counts.max()}"

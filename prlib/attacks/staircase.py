@@ -45,7 +45,7 @@ class Staircase:
 
     def cells(self, images: Tensor) -> Tensor:
         """The cell of every pixel, int64 of the images' shape."""
-        return torch.bucketize(images.contiguous(), rounded_down(self.edges, images.dtype))
+        return torch.bucketize(images.contiguous(), rounded_down(self.edges, images.dtype).to(images.device))
 
     def reach(self, images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """The lowest and the highest cell that every pixel can be brought to, int64 of the images' shape."""
@@ -64,7 +64,7 @@ class Staircase:
 
     def image(self, cells: Tensor, clean: Tensor) -> Tensor:
         """The image closest to ``clean`` whose pixels lie in ``cells``."""
-        edges = rounded_down(self.edges, clean.dtype)
+        edges = rounded_down(self.edges, clean.dtype).to(clean.device)
         above = edges.nextafter(torch.ones_like(edges))
         lowest, highest = torch.cat([edges.new_zeros(1), above]), torch.cat([edges, edges.new_ones(1)])
         return clean.clamp(lowest[cells], highest[cells])

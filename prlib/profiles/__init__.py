@@ -9,8 +9,8 @@ from typing import Any
 
 from prlib.chosen import n_images
 from prlib.data import DATASETS
-from prlib.defences import ADVERSARIES, BUILDERS
-from prlib.experiment import Attack, Defence, Experiment, Training, frozen
+from prlib.defences import ADVERSARIES, BUILDERS, frozen
+from prlib.experiment import Attack, Defence, Experiment, Training
 from prlib.files import expanded
 from prlib.profiles.declaration import checked, declared, described
 from prlib.profiles.named import NAMED
