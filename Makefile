@@ -26,8 +26,11 @@ ifeq ($(EXECUTOR),kubernetes)
   ifeq ($(shell command -v kubectl),)
     $(error EXECUTOR=kubernetes needs the command kubectl, set up for the cluster)
   endif
-  ifneq ($(words $(IMAGE) $(CLAIM)),2)
-    $(error EXECUTOR=kubernetes needs IMAGE=, made from the Containerfile, and CLAIM=, whose volume holds this folder; got IMAGE="$(IMAGE)" CLAIM="$(CLAIM)")
+  ifneq ($(words $(IMAGE)) $(words $(CLAIM))$(filter /%,$(CLAIM))$(findstring //,$(CLAIM))$(findstring /../,$(CLAIM)/),1 1)
+    $(error EXECUTOR=kubernetes needs IMAGE=, made from the Containerfile, and CLAIM=name/folder, whose volume holds this folder there; got IMAGE="$(IMAGE)" CLAIM="$(CLAIM)")
+  endif
+  ifneq ($(filter-out $(CURDIR) $(CURDIR)/%,$(abspath $(PRLIB_DATA) $(PRLIB_RESULTS))),)
+    $(error EXECUTOR=kubernetes shows pods this folder alone; got PRLIB_DATA="$(PRLIB_DATA)" PRLIB_RESULTS="$(PRLIB_RESULTS)")
   endif
   ifeq ($(shell id -u),0)
     $(error EXECUTOR=kubernetes runs pods as the user who submits them, who must not be root)

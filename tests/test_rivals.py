@@ -492,6 +492,24 @@ def test_rivals_are_compared_on_images_drawn_at_random_and_sorted():
     assert compared([]).empty and pages.rivals([]).frame.empty
 
 
+def test_a_certificate_is_that_of_the_vote_over_the_same_noise():
+    """On CIFAR-10, where it is not 0: neither one draw's, nor another noise's before the same network."""
+    counts = np.full(200, 1000)
+    clean = one_cell("cifar10", "noise", "noise", 50, "", "", 0.5, 200)
+    records = [
+        of_defence(clean, "noise", "noise", 1000, counts, drawn=DRAWN),
+        of_defence(clean, "noise", "noise-0.5", 1000, counts, drawn=DRAWN),
+        attacked("noise", "noise", ("eot-pgd",), (0.3,), 4, dataset="cifar10"),
+        attacked("noise", "smoothed-noise", ("eot-pgd",), (0.4,), 4, dataset="cifar10"),
+    ]
+    for some in (records, [records[1], records[0], *records[2:]]):
+        found = compared(some)
+        assert list(found.defence) == ["smoothed-noise", "noise"]
+        assert [one and one.value for one in found.certified] == [1.0, None]
+    assert list(compared([records[0], *records[2:]]).certified_trainings)[1] == ()
+    assert [one and one.value for one in compared(records[1:]).certified] == [None, None]
+
+
 def test_a_sentence_says_how_numbers_stand_to_each_other():
     where = {
         "one": {"defence": "pr", "attack": "crossing-starts"},

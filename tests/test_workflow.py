@@ -272,6 +272,13 @@ def test_what_kubernetes_says_of_a_job_is_understood(place, listed, left, unders
         (["EXECUTOR=kubernetes"], "kubectl"),
         (["EXECUTOR=kubernetes", "kubectl"], 'IMAGE="" CLAIM=""'),
         (["EXECUTOR=kubernetes", "IMAGE=prlib", "CLAIM=book", "kubectl", "id"], "root"),
+        *(
+            (["EXECUTOR=kubernetes", f"IMAGE={image}", f"CLAIM={claim}", "kubectl"], f'CLAIM="{claim}"')
+            for image, claim in [("", "two words"), ("two words", "")]
+            + [("prlib", claim) for claim in ("/book", "home//book", "home/../book", "home/my book", "home/..")]
+        ),
+        (["EXECUTOR=kubernetes", "IMAGE=prlib", "CLAIM=book/a/", "PRLIB_DATA=/data", "kubectl"], 'PRLIB_DATA="/data"'),
+        (["EXECUTOR=kubernetes", "IMAGE=prlib", "CLAIM=a", "PRLIB_RESULTS=..", "kubectl"], 'PRLIB_RESULTS=".."'),
     ],
 )
 def test_make_refuses_what_cannot_run_in_one_sentence(settings, named, tmp_path):

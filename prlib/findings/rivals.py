@@ -85,23 +85,25 @@ def ranks(rivals: Sequence[Sequence[OneTraining]]) -> list[tuple[int, int]]:
 def compared(records: Iterable[Record]) -> pd.DataFrame:
     """``worst_cases`` on images drawn at random, of each dataset the most robust first.
 
-    Columns beside: first and last rank (``ranks``), certified (at the paper's ε, on the same images; an Estimate or
-    None), certified_trainings, training (a ``Training``). Draws that vote before a network that was trained to answer
-    one, and its quantised twin, are left to ``randomness``.
+    Columns beside: first and last rank (``ranks``), certified (of a vote over noise, at the paper's ε, on the same
+    images; an Estimate or None), certified_trainings, training (a ``Training``). Draws that vote before a network that
+    was trained to answer one, and its quantised twin, are left to ``randomness``.
     """
     records = list(records)
     cells = measured(records)
     others = [name for name in TESTED_WITH if name != "pr"]
     cells = cells[((cells.attack != "strongest") | (cells.drawn > 0)) & ~cells.defence.isin(others)]
-    trainings = {record.experiment.name: record.experiment.training for record in records}
-    known = {(one.training, one.epoch, one.images): one for one in certificates(records)}
+    experiments = {record.experiment.name: record.experiment for record in records}
+    known = {(one.training, one.epoch, one.images, one.std): one for one in certificates(records)}
     parts = []
     for dataset, found in worst_cases(cells).groupby("dataset", sort=False):
         order = sorted(found.to_dict("records"), key=lambda row: -row["adaptive"].value)
         for row, (first, last) in zip(order, ranks([row["adaptive_trainings"] for row in order]), strict=True):
             one = row["adaptive_trainings"][0]
-            row |= {"first": first, "last": last, "training": trainings[one.record]}
-            certificate = known.get((row["training"], row["epochs"], one.after.images))
+            experiment = experiments[one.record]
+            row |= {"first": first, "last": last, "training": experiment.training}
+            voted = [dict(d.options)["std"] for d in experiment.tested_with if d.kind == "smoothed"]  # not one draw
+            certificate = known.get((experiment.training, row["epochs"], one.after.images, *voted))
             told = certificate.within(papers_epsilon(str(dataset))) if certificate else (None, ())
             row["certified"], row["certified_trainings"] = told
         parts += order
