@@ -27,7 +27,7 @@ from prlib.data import Split
 from prlib.defences import BUILDERS
 from prlib.experiment import Defence, to_json
 from prlib.findings.cells import measured
-from prlib.findings.pairs import Bits, OneTraining
+from prlib.findings.pairs import Bits, OneTraining, common
 from prlib.findings.rivals import TESTED_WITH, certificates, compared, randomness, ranks
 from prlib.pages.records import committed
 from prlib.profiles import default_attack, default_defence
@@ -400,6 +400,12 @@ def test_a_network_is_called_by_its_training_or_by_what_is_made_of_it(trained, t
 def bits_of(right, dataset="mnist"):
     images = Chosen("full", dataset, 250, DRAWN)
     return (OneTraining(0, float(np.mean(right)), "name", Bits(images, pack(torch.tensor(right).bool()))),)
+
+
+def test_the_places_in_common_are_everyones():
+    places = common([one.after.images for one in bits_of(np.ones(250))])
+    with pytest.raises(ValueError, match="read-only"):
+        places[0] = 0
 
 
 def test_ranks_are_what_differences_decide():

@@ -128,7 +128,13 @@ def _common(images: frozenset[Chosen]) -> np.ndarray:
     first, *others = (one.places() for one in images)
     for places in others:
         first = np.intersect1d(first, places)
-    return np.sort(first)
+    return _unchanging(np.sort(first))
+
+
+def _unchanging(values: np.ndarray) -> np.ndarray:
+    """The array, which none of those who share it can change."""
+    values.flags.writeable = False
+    return values
 
 
 @cache

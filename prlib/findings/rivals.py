@@ -94,7 +94,9 @@ def compared(records: Iterable[Record]) -> pd.DataFrame:
     others = [name for name in TESTED_WITH if name != "pr"]
     cells = cells[((cells.attack != "strongest") | (cells.drawn > 0)) & ~cells.defence.isin(others)]
     experiments = {record.experiment.name: record.experiment for record in records}
-    known = {(one.training, one.epoch, one.images, one.std): one for one in certificates(records)}
+    found_by: dict[tuple[Any, ...], Certified] = {
+        (one.training, one.epoch, one.images, one.std): one for one in certificates(records)
+    }
     parts = []
     for dataset, found in worst_cases(cells).groupby("dataset", sort=False):
         order = sorted(found.to_dict("records"), key=lambda row: -row["adaptive"].value)
@@ -103,7 +105,7 @@ def compared(records: Iterable[Record]) -> pd.DataFrame:
             experiment = experiments[one.record]
             row |= {"first": first, "last": last, "training": experiment.training}
             voted = [dict(d.options)["std"] for d in experiment.tested_with if d.kind == "smoothed"]  # not one draw
-            certificate = known.get((experiment.training, row["epochs"], one.after.images, *voted))
+            certificate = found_by.get((experiment.training, row["epochs"], one.after.images, *voted))
             told = certificate.within(papers_epsilon(str(dataset))) if certificate else (None, ())
             row["certified"], row["certified_trainings"] = told
         parts += order
