@@ -96,8 +96,8 @@ def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons
                 }
             )
     caption = (
-        "What can be guaranteed on the embedded sample's test images: the last column is the accuracy that a "
-        "classifier without a mistake would keep."
+        "What can be guaranteed on the embedded sample's test images: the last column is what the argument "
+        "leaves certain for a classifier that is right on every clean one."
     )
     columns = {"pixels exposed, mean": formatted(".1%", right=False), "largest guarantee, mean": formatted(".4f")}
     return Table(frame(rows), caption, "guarantees", columns)
