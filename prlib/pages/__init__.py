@@ -35,6 +35,7 @@ from prlib.pages.comparisons import (
     training_accuracy,
 )
 from prlib.pages.content import escaped
+from prlib.pages.defences import certificates, randomness, rivals
 from prlib.pages.deviations import ablated, choices, effects, explained
 from prlib.pages.facts import (
     benchmark,
@@ -51,7 +52,6 @@ from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
 from prlib.pages.prose import tell
 from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
 from prlib.pages.reproduction import coverage, measured_numbers
-from prlib.pages.rivals import certificates, randomness, rivals
 from prlib.pages.robustness import (
     convergence,
     exposure_of_many,
