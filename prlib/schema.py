@@ -31,16 +31,17 @@ class Checked(BaseModel):
         return values
 
 
-class _Loader(yaml.CSafeLoader):
+class _Loader(yaml.SafeLoader):
     """Refuses a key that is said twice, and takes for integers what is decimal alone: not ``010`` or ``8:20``."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         said: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in said:
                 raise yaml.MarkedYAMLError(problem=f"{key.value} is said twice", problem_mark=key.start_mark)
             said.add(str(key.value))
-        return super().construct_mapping(node, deep)
+        return node
 
 
 _INTEGER = "tag:yaml.org,2002:int"

@@ -326,7 +326,8 @@ def test_a_profile_costs_what_its_records_took_where_it_repeats_them():
     profile = Parameters("published", datasets=("mnist",), seeds=(0,)).experiments()
     records = [r for r in Store(repository_results() / "published").records()[0] if r.experiment in profile]
     records = [r for r in records if r.experiment.training.defence.name == "quantised"]
-    (attacked,) = (r.provenance["seconds"]["total"] for r in records if r.experiment.attacks)
+    records = [r for r in records if not any(a.epsilon for a in r.experiment.attacks)]  # one of several ε counts
+    attacked = sum(r.provenance["seconds"]["total"] for r in records if r.experiment.attacks)
     training = records[0].provenance["seconds"]["training"]
     (computed,) = seconds_by_job([r.experiment for r in records], records).values()
     clean = [r.experiment for r in records if not r.experiment.attacks]

@@ -57,7 +57,9 @@ def strongest_cells(records: Iterable[Record], epsilon: float = 0.0) -> pd.DataF
 def shared_images(
     dataset: str, cells: pd.DataFrame, n: int, embedded: bool, root: str | Path | None
 ) -> tuple[Split, np.ndarray]:
-    """Up to n test images that most of these cells were judged on, and their places in the test set, int N ascending.
+    """Up to n test images that these cells were judged on, and their places in the test set, int N ascending.
+
+    Of the sets of images in the cells that with the most of n images, and of several that which most cells share.
 
     Args:
         embedded: only those that are part of the repository, so that nothing is downloaded.
@@ -65,10 +67,14 @@ def shared_images(
     """
     counted = Counter(one.after.images for trainings in cells.trainings for one in trainings)
     everyones = Chosen("full", dataset.removesuffix("-gray"), DATASETS[dataset].n_test, read_protocol()["drawn"])
-    if counted:
-        everyones = counted.most_common(1)[0][0]
+    own = Chosen("full", everyones.dataset, N_TEST, SEED).places()
+
+    def reached(images: Chosen) -> tuple[int, int]:
+        held = len(np.intersect1d(own, images.places())) if embedded else images.n
+        return min(n, held), counted[images]
+
+    everyones = max(counted, key=reached, default=everyones)
     if embedded:
-        own = Chosen("full", everyones.dataset, N_TEST, SEED).places()
         common, where, _ = np.intersect1d(own, everyones.places(), return_indices=True)
         places, chosen = common[:n], where[:n]
         split = load(dataset, "test", "sample")
