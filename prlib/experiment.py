@@ -197,7 +197,6 @@ class Experiment:
         for case in self.cases:
             _one_of("case", case, ATTACKED)
         whole = isinstance(self.draws, int)
-        whole = isinstance(self.draws, int)
         if self.draws != 1 and not (whole and 1 < self.draws <= MOST_DRAWS and self.cases in ((), ("adaptive",))):
             raise ValueError(f"draws must be 1, or up to {MOST_DRAWS} in case normal or adaptive; got {self.draws!r}")
         if self.boxes:
@@ -209,16 +208,6 @@ class Experiment:
         for attack in self.attacks:
             if attack.kind.adaptive != (self.cases == ("adaptive",)):
                 raise ValueError(f"attack {attack.name!r} does not go with the cases {', '.join(self.cases)}")
-
-    def _check_boxes(self) -> None:
-        check_parameters(boxes=self.boxes)
-        bounded = self.cases == ("adaptive",) and all(attack.kind.bounded for attack in self.attacks)
-        one = len({dict(attack.options).get("epsilon") for attack in self.attacks}) == 1
-        if not (bounded and one and self.draws == 1 and {d.kind for d in self.tested_with} == {"quantised"}):
-            raise ValueError(
-                "boxes must be 0, unless attacks on quantised are adaptive, within one epsilon and answered once; "
-                f"got {self.boxes}"
-            )
 
     def _check_boxes(self) -> None:
         check_parameters(boxes=self.boxes)

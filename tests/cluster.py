@@ -270,9 +270,7 @@ def same_records(ours: Path, theirs: Path) -> int:
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("stopped")
-    )  # as Ctrl-C does, by way of what takes the cluster down
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of what takes the cluster down
     install()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
