@@ -248,4 +248,4 @@ def _with_intervals(ax: Axes, line: Mapping[int, Estimate], phase: str) -> None:
 def _network(defence: str, phase: str) -> str:
     if defence == "none":
         return "undefended"
-    return LABELS[phase] if defence == "pr" else defence_title(defence)
+    return LABELS[phase] if defence == "pr" else defence_title(defence) + ", at test time only" * (phase == "test")
