@@ -18,6 +18,8 @@ from prlib.statistics import paired
 def rivals(records: Iterable[Record]) -> Table:
     """Defences side by side, each dataset's most robust first: ranks, accuracies, certificate, cost."""
     known, certified = "adaptive attacks [95% interval]", "certified"
+    found = findings.compared(records)
+    images = ", ".join(f"{n:,}" for n in sorted(set(found.n_test))) if len(found) else "no"
     rows = [
         {
             "dataset": DATASETS[row.dataset].title,
@@ -29,21 +31,19 @@ def rivals(records: Iterable[Record]) -> Table:
             KEPT: number(row.kept, row.kept_trainings),
             known: number(row.adaptive, row.adaptive_trainings),
             certified: number(row.certified, row.certified_trainings),
-            "images": row.n_test,
-            "epochs": row.epochs,
             "gradients an image": row.epochs * row.training.gradients,
         }
-        for row in findings.compared(records).itertuples()
+        for row in found.itertuples()
     ]
     columns = dict.fromkeys(["clean", "the paper's attacks", KEPT, certified], accuracy(digits=3))
-    columns |= {known: accuracy(digits=3, interval=True), "images": COUNT, "rank": formatted("")}
+    columns |= {known: accuracy(digits=3, interval=True), "gradients an image": COUNT, "rank": formatted("")}
     caption = (
-        "Defences before an attacker, on the same images of each dataset, the most robust first. Accuracy on clean "
-        "images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else in "
-        "case B), right before and after the worst of these, and under the strongest adaptive attack for each image. "
+        f"Defences before an attacker, on the same {images} images of each dataset, the most robust first. Accuracy on "
+        "clean images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else "
+        "in case B), right before and after the worst of these, and under the strongest adaptive attack for each image. "
         "*Certified* is what no attack at all within the paper's ε can take from a vote over noise. A rank is given as "
-        "far as differences on the same images decide it (5%, Holm's method for all pairs of a dataset). Training cost "
-        "its epochs, and as many gradients for each training image as the last column says."
+        "far as differences on the same images decide it (5%, Holm's method for all pairs of a dataset). The last "
+        "column is what training cost, in gradients for each training image."
     )
     return Table(frame(rows), caption, "rivals", columns)
 
