@@ -39,11 +39,11 @@ def rivals(records: Iterable[Record]) -> Table:
     columns |= {known: accuracy(digits=3, interval=True), "gradients an image": COUNT, "rank": formatted("")}
     caption = (
         f"Defences before an attacker, on the same {images} images of each dataset, the most robust first. Accuracy on "
-        "clean images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else "
-        "in case B), right before and after the worst of these, and under the strongest adaptive attack for each "
-        "image. *Certified* is what no attack at all within the paper's ε can take from a vote over noise. A rank is given "
-        "as far as differences on the same images decide it (5%, Holm's method for all pairs of a dataset). The last "
-        "column is what training cost, in gradients for each training image."
+        "clean images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, "
+        "else in case B), right before and after the worst of these, and under the strongest adaptive attack for each "
+        "image. *Certified* is what no attack at all within the paper's ε can take from a vote over noise. A rank is "
+        "given as far as differences on the same images decide it (5%, Holm's method for all pairs of a dataset). The "
+        "last column is what training cost, in gradients for each training image."
     )
     return Table(frame(rows), caption, "rivals", columns)
 
