@@ -61,7 +61,7 @@ ANSWERING = ATTACKING + 2_000_003
 """Added to a batch's seed where a random defence answers again."""
 
 MOST_DRAWS = 65_535
-"""How often a random defence can answer about an image: records hold counts of two bytes."""
+"""How often a random defence can answer about an image, since records hold counts of two bytes."""
 
 VOTING = ATTACKING + 3_000_003
 """Added to a batch's seed where more draws vote with the first."""

@@ -138,7 +138,7 @@ def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
     Between the two, shaded, lies what is not known; chance is a gray line.
     """
     swept = cells[cells.attack.isin(["strongest", ANY]) & (cells.epsilon > 0)].sort_values("epsilon", kind="stable")
-    figure, ax = subplots(figsize=(layout.fit(5.6), 3.6 + ROW * 3 / layout.panels))
+    figure, ax = subplots(figsize=(layout.fit(5.6), 3.4 + ROW * 4))
     ax.axhline(0.1, color="gray", linewidth=0.8)
     groups = swept.groupby(["dataset", "defence", "attack"], sort=False)
     for i, ((dataset, defence, attack), rows) in enumerate(groups):
@@ -153,7 +153,8 @@ def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
     ax.set(xscale="log", xlabel="ε (of a range from 0 to 1, log scale)", ylabel="accuracy", ylim=(-0.02, 1.02))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks([0.01, 0.03, 0.1, 0.3, 1], ["0.01", "0.03", "0.1", "0.3", "1"])
-    legend(figure, layout, ax.get_legend_handles_labels()[0])
+    handles = ax.get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower center", ncols=1, fontsize="small")  # long labels
     return figure
 
 
