@@ -163,9 +163,10 @@ def legend(
     layout: Layout,
     handles: Iterable[Artist],
     place: Literal["outside lower center", "outside upper center"] = "outside lower center",
+    columns: int | None = None,
 ) -> None:
-    """Name what is drawn, outside of the axes: in one column on a narrow page."""
-    figure.legend(handles=list(handles), loc=place, ncols=layout.panels, fontsize="small")
+    """Name what is drawn, outside of the axes: in as many columns as the page has panels, or in so many."""
+    figure.legend(handles=list(handles), loc=place, ncols=columns or layout.panels, fontsize="small")
 
 
 def _svg(layout: Layout, draw: Callable[[Layout], Figure]) -> str:

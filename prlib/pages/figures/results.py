@@ -153,8 +153,7 @@ def over_epsilon(layout: Layout, cells: pd.DataFrame) -> Figure:
     ax.set(xscale="log", xlabel="ε (of a range from 0 to 1, log scale)", ylabel="accuracy", ylim=(-0.02, 1.02))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks([0.01, 0.03, 0.1, 0.3, 1], ["0.01", "0.03", "0.1", "0.3", "1"])
-    handles = ax.get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower center", ncols=1, fontsize="small")  # long labels
+    legend(figure, layout, ax.get_legend_handles_labels()[0], columns=1)
     return figure
 
 
@@ -189,7 +188,7 @@ def then_and_now(layout: Layout, cells: pd.DataFrame) -> Figure:
         Line2D([], [], color="black", linestyle="", marker=shape, markerfacecolor=face, label=labels[name])
         for name, (shape, face) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=1, fontsize="small")
+    legend(figure, layout, handles, "outside upper center", columns=1)
     return figure
 
 
