@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from pathlib import Path
+from statistics import NormalDist
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Page, Response, expect
 from recompute import REDRAWN, bits, places
+from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "_build" / "screenshots"
@@ -129,9 +131,24 @@ def right_by_place(site: Path, name: str, number: int) -> dict[int, float]:
     return dict(zip(at, bits(cell, experiment.get("draws", 1)), strict=True))
 
 
+def certified(experiment: dict, cell: dict) -> set[float]:
+    """On which shares of the images Cohen et al.'s radius holds all within the paper's ε, and a tenth of it."""
+    draws = experiment.get("draws", 1)
+    std = {one["name"]: one["options"].get("std") for one in experiment["tested_with"]}.get(cell["tested_with"])
+    if experiment["attacks"] or draws == 1 or std is None:
+        return set()
+    counts = [round(share * draws) for share in bits(cell, draws)]
+    least = [binomtest(n, draws, alternative="greater").proportion_ci(0.999).low for n in counts]
+    values, epsilon = (3072, 8 / 256) if experiment["training"]["dataset"] == "cifar10" else (784, 0.3)
+    return {
+        sum(p > 0.5 and std * NormalDist().inv_cdf(p) > share * epsilon * values**0.5 for p in least) / len(least)
+        for share in (1, 0.1)
+    }
+
+
 @functools.cache
 def told_by(site: Path, name: str) -> set[float]:
-    """The shares that a record gives: right, and right before and after an attack; on all its images and on parts.
+    """The shares that a record gives: right, right before and after an attack, certified; on all its images and on parts.
 
     The parts are the images of other records of the dataset that are among its own: a comparison is on the same images.
     """
@@ -144,6 +161,7 @@ def told_by(site: Path, name: str) -> set[float]:
     whole = training["source"] == "full" and not experiment.get("embedded") and "split" not in experiment
     parts = {(other["n_test"], other.get("drawn")) for other in others}
     for number, cell in enumerate(records[name]["cells"]):
+        found |= certified(experiment, cell)
         after = right_by_place(site, name, number)
         before = []
         if cell["case"] != "normal":

@@ -30,13 +30,12 @@ def rivals(records: Iterable[Record]) -> Table:
             "the paper's attacks": number(row.paper, row.paper_trainings),
             KEPT: number(row.kept, row.kept_trainings),
             known: number(row.adaptive, row.adaptive_trainings),
-            certified: row.certified and f"{row.certified.value:.3f}",
+            certified: number(row.certified, row.certified_trainings),
             "gradients an image": row.epochs * row.training.gradients,
         }
         for row in found.itertuples()
     ]
-    columns = dict.fromkeys(["clean", "the paper's attacks", KEPT], accuracy(digits=3))
-    columns[certified] = formatted("", missing="–")
+    columns = dict.fromkeys(["clean", "the paper's attacks", KEPT, certified], accuracy(digits=3))
     columns |= {known: accuracy(digits=3, interval=True), "gradients an image": COUNT, "rank": formatted("")}
     caption = (
         f"Defences before an attacker, on the same {images} images of each dataset, the most robust first. Accuracy on "
@@ -81,8 +80,7 @@ def certificates(records: Iterable[Record]) -> Table:
     for one in findings.certificates(records):
         shown, epsilon = DATASETS[one.training.dataset], findings.papers_epsilon(one.training.dataset)
         values = shown.channels * shown.size**2
-        bounds = [one.within(share * epsilon)[0] for share in (1, 0.1)]  # in no record, but computed from its counts
-        at_own, at_tenth = (f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in bounds)
+        at_own, at_tenth = (number(*one.within(share * epsilon)) for share in (1, 0.1))
         rows.append(
             {
                 "dataset": shown.title,
@@ -97,7 +95,7 @@ def certificates(records: Iterable[Record]) -> Table:
                 "images": len(one.radii),
             }
         )
-    columns = dict.fromkeys(["certified at ε", "at ε/10"], formatted(""))
+    columns = dict.fromkeys(["certified at ε", "at ε/10"], accuracy(digits=3, interval=True))
     columns |= dict.fromkeys(["ε√d", "largest radius", "median radius"], formatted(".2f"))
     columns |= {"as an ε of L∞": formatted(".3f"), "draws": COUNT, "images": COUNT}
     caption = (
