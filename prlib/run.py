@@ -2,50 +2,34 @@
 
 An experiment's way through ``run``: the store is asked for its record (``Store.current``); its images are loaded
 (``_images``); its training is locked (``Store.lock``); the networks come one after the other, trained if they are not
-stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``_cells``, ``judge_batch``: the
-steps of the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
+stored (``_networks``, ``train``); each is judged batch by batch and attack by attack (``prlib.judging``: the steps of
+the cases and what they come to are ``follow`` and ``measure`` of ``prlib.cases``); the counts become cells
 (``Place.cell``), the cells a record, with its provenance (``provenance_of``), and the store writes it (``Store.save``).
+Until then judged batches are kept, so that an interrupted experiment goes on (``Halfway``).
 From there ``prlib.findings.cells`` reads accuracies (``measured``) and puts the paper's beside them (``compare``).
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from prlib.attacks.choice import strongest
-from prlib.cases import (
-    ANY,
-    CERTIFIED,
-    CHOOSING,
-    EVERY_CASE,
-    Adversarial,
-    Batch,
-    Outcome,
-    all_batches,
-    answered,
-    certified,
-    follow,
-    measure,
-)
+from prlib.cases import all_batches
 from prlib.chosen import Chosen, images_of
-from prlib.data import Split, Transform
-from prlib.deadline import in_time
-from prlib.experiment import Experiment, Training, labelled
+from prlib.data import Split
+from prlib.experiment import Experiment, Training
+from prlib.halfway import Halfway
+from prlib.judging import cells
 from prlib.machine import check_device, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
-from prlib.record import Cell, Place, Record, Seconds, check_certified, unpack
+from prlib.record import RESULTS, Record, Seconds, check_certified, unpack
 from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
-from prlib.train import progress_bar, train
-
-AttackKey = tuple[str, float | None]
-"""An attack's name and its ε, as in an experiment."""
+from prlib.train import train
 
 
 @dataclass(frozen=True)
@@ -105,8 +89,12 @@ def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
     with context.computing(), store.lock(experiment.training, context.tf32):
         if not anew and (stored := store.current(experiment)):
             return stored  # another process was faster
-        record = _measure(experiment, training, testing, context)
+        halfway = _halfway(experiment, testing, context)
+        if anew:
+            halfway.done()
+        record = _measure(experiment, training, testing, context, halfway)
         store.save(record)
+        halfway.done()
     return record
 
 
@@ -148,14 +136,17 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     if not snapshots:
         folders = " and ".join(str(store.weights(training, record.tf32)) for training in experiment.networks)
         raise FileNotFoundError(f"the weights behind {experiment.name} are not all in the store: {folders}")
-    cells = [cell for cell in record.cells if cell.epoch in snapshots]
+    stored = [cell for cell in record.cells if cell.epoch in snapshots]
     networks = ((epoch, load_model(path, context.device)) for epoch, path in snapshots.items())
     other, last = experiment.surrogate, max(experiment.epochs)
     surrogate = load_model(store.snapshot(other, last, record.tf32), context.device) if other else None
     agreeing = judged = 0
     with context.computing():
         batches = all_batches(split.take(min(n, len(split))))
-        for before, again in zip(cells, _cells(experiment, networks, split, surrogate, context, batches), strict=True):
+        judged_again = cells(
+            experiment, networks, split, surrogate, Halfway(None, {}, context.device), batches, context.progress
+        )
+        for before, again in zip(stored, judged_again, strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
             agreeing, judged = agreeing + int(same.sum()), judged + again.total
     return agreeing, judged
@@ -216,82 +207,31 @@ def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
             fresh.rmdir()
 
 
-def _measure(experiment: Experiment, train_split: Split | None, test_split: Split, context: Context) -> Record:
+def _halfway(experiment: Experiment, judged: Split, context: Context) -> Halfway:
+    """What has been found of an experiment whose record is not written yet."""
+    device, _, _ = context.device.partition(":")
+    about = {"results": str(RESULTS), "images": judged.digest, "device": device, "tf32": str(context.tf32)}
+    folder = context.store.weights(experiment.training, context.tf32) / "judged" / experiment.name
+    return Halfway(folder, about, context.device)
+
+
+def _measure(
+    experiment: Experiment, train_split: Split | None, test_split: Split, context: Context, halfway: Halfway
+) -> Record:
     started = time.monotonic()
     surrogate = None
     if other := experiment.surrogate:
         ((_, surrogate),) = _networks(other, [max(experiment.epochs)], train_split, context)
     networks = _networks(experiment.training, experiment.epochs, train_split, context)
-    cells = tuple(_cells(experiment, networks, test_split, surrogate, context, all_batches(test_split)))
-    check_certified(cells)
+    batches = all_batches(test_split)
+    found = tuple(cells(experiment, networks, test_split, surrogate, halfway, batches, context.progress))
+    check_certified(found)
     last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
-    seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(time.monotonic() - started, 1)}
+    total = time.monotonic() - started + halfway.seconds
+    seconds: Seconds = {"training": Snapshot.read(last).seconds, "total": round(total, 1)}
     digests = {split.split: split.digest for split in (train_split, test_split) if split}
     provenance = provenance_of(context.device, context.tf32, seconds, digests)
     judged = context.store.snapshots(experiment.training, experiment.epochs, context.tf32)
     if "float16" in {Snapshot.read(path).precision for path in judged.values()}:
         provenance["snapshots"] = "float16"
-    return Record(experiment, cells, provenance)
-
-
-def _cells(
-    experiment: Experiment,
-    networks: Iterable[tuple[int, nn.Module]],
-    split: Split,
-    surrogate: nn.Module | None,
-    context: Context,
-    batches: Sequence[int],
-) -> Iterator[Cell]:
-    """Judge networks given with their epochs, in every way that the experiment asks for."""
-    cases = experiment.cases or ("normal",)
-    attacks: dict[AttackKey, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
-    defences = [(defence.name, defence.build(context.device)) for defence in experiment.tested_with]
-    for epoch, network in networks:
-        for tested_with, defence in defences:
-            seed, where = derive(experiment.training.seed, "test", epoch, tested_with), f", epoch {epoch}"
-            found: dict[tuple[AttackKey, str], list[Outcome]] = {}
-            kind, steps = context.progress if attacks else "none", len(batches) * len(attacks)
-            with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
-                for number in in_time(batches):
-                    batch = Batch.of(split, number, seed, context.device)
-                    judged = judge_batch(network, batch, defence, cases, attacks, bar, where, experiment.draws)
-                    if experiment.boxes:
-                        epsilon, own = experiment.attacks[0].epsilon, dict(experiment.attacks[0].options)["epsilon"]
-                        judged[(ANY, epsilon), CERTIFIED] = certified(network, batch, defence, own, experiment.boxes)
-                    for key, outcome in judged.items():
-                        found.setdefault(key, []).append(outcome)
-            for (attack, case), outcomes in found.items():
-                yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes), experiment.draws)
-
-
-def judge_batch(
-    network: nn.Module,
-    batch: Batch,
-    defence: Transform | None,
-    cases: tuple[str, ...],
-    attacks: Mapping[AttackKey, Adversarial],
-    bar: tqdm,
-    where: str,
-    draws: int,
-) -> dict[tuple[AttackKey, str], Outcome]:
-    """What each attack comes to on a batch, and adaptive ones together, by the strongest of them for each image."""
-    after: dict[AttackKey, dict[tuple[str, ...], Tensor]] = {}
-    if not attacks:
-        after["", None] = follow(network, batch, defence, cases)
-    for named, attack in attacks.items():
-        bar.set_description(labelled(*named) + where, refresh=bar.n < len(attacks))
-        after[named] = follow(network, batch, defence, cases, attack)
-        bar.update()
-    if cases == ("adaptive",):
-        candidates = [batch.images, *(images["attack knowing",] for images in after.values())]
-        generator = batch.generator(CHOOSING)
-        chosen = strongest(network, candidates, batch.labels, defence=defence, generator=generator)
-        _, epsilon = next(iter(attacks))
-        after["strongest", epsilon] = follow(network, batch, defence, cases, lambda *_: chosen)
-    found = {}
-    for named, seen in after.items():
-        for case, outcome in measure(network, batch, cases, seen, defence).items():
-            if draws > 1:  # of clean images, or of those of an attack that knows what follows
-                outcome = replace(outcome, often=answered(network, batch, seen[EVERY_CASE[case][:-1]], defence, draws))
-            found[named, case] = outcome
-    return found
+    return Record(experiment, found, provenance)

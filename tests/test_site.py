@@ -148,7 +148,7 @@ def certified(experiment: dict, cell: dict) -> set[float]:
 
 @functools.cache
 def told_by(site: Path, name: str) -> set[float]:
-    """The shares that a record gives: right, right before and after an attack, certified; on all its images and on parts.
+    """The shares that a record gives (right, right before and after an attack, certified), on all images and on parts.
 
     The parts are the images of other records of the dataset that are among its own: a comparison is on the same images.
     """

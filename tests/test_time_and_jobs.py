@@ -18,9 +18,11 @@ from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
 from prlib.experiment import Experiment, Training
+from prlib.files import parse_tensors, save_tensors
+from prlib.judging import judge_batch
 from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
 from prlib.run import Context, run, verify
-from prlib.snapshot import load_model
+from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import Recipe, train
 
@@ -37,10 +39,11 @@ def few():
     return load("mnist", "train", "sample").take(150, seed=0)
 
 
-def tiny(attacks=()):
+def tiny(attacks=(), cases=("A", "C"), draws=1, n=8):
     training = Training("mnist", "sample", 130, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
     made = tuple(default_attack(name, "mnist") for name in attacks)
-    return Experiment(training, (default_defence("pr", "mnist"),), (1, 3), 40, made, ("A", "C") if made else ())
+    tested_with, cases = (default_defence("pr", "mnist"),), cases if made else ()
+    return Experiment(training, tested_with, (1, 3), n, made, cases, draws=draws)
 
 
 def quiet(store):
@@ -107,23 +110,81 @@ def test_a_training_stops_within_an_epoch_that_is_late_already(few, tmp_path, mo
         assert same(model.state_dict(), other.state_dict())
 
 
-@pytest.mark.slow
-def test_what_was_judged_in_part_is_not_stored_and_is_the_same_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("prlib.cases.BATCH_SIZE", 20)
-    experiment = tiny(["fgsm"])
-    expected = run(experiment, quiet(Store(tmp_path / "whole")))
-    store = Store(tmp_path / "stopped")
+@pytest.fixture
+def judged(monkeypatch):
+    """How many images each batch had that was judged; there are two of 4 for each network."""
+    monkeypatch.setattr("prlib.cases.BATCH_SIZE", 4)
+    monkeypatch.setattr("prlib.halfway.KEPT_SECONDS", 0.0)
+    sizes = []
+
+    def judge_and_count(network, batch, *more):
+        sizes.append(len(batch.labels))
+        return judge_batch(network, batch, *more)
+
+    monkeypatch.setattr("prlib.judging.judge_batch", judge_and_count)
+    return sizes
+
+
+def stopped_before(monkeypatch, number, experiment, store):
+    """Run the experiment, out of time before the batch of this number, counted over its networks."""
     looks = iter(range(99))
 
     def look(needed=0.0):
-        if next(looks) == 3:  # the second batch at the last epoch
+        if next(looks) == number:
             raise OutOfTime
 
     with monkeypatch.context() as patch, pytest.raises(OutOfTime):
         patch.setattr("prlib.deadline.check_time", look)
         run(experiment, quiet(store))
-    assert store.snapshots(experiment.training, (1, 3)) and not store.record_path(experiment).exists()
-    assert run(experiment, quiet(store)).cells == expected.cells
+    assert not store.record_path(experiment).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked", [(["fgsm"],), (["eot-pgd", "transfer"], ("adaptive",), 3), ([], (), 3)], ids=["paper", "adaptive", "clean"]
+)
+def test_an_experiment_goes_on_after_the_batches_that_were_judged(tmp_path, monkeypatch, judged, asked):
+    experiment = tiny(*asked)
+    expected = run(experiment, quiet(Store(tmp_path / "whole")))
+    store = Store(tmp_path / "stopped")
+    stopped_before(monkeypatch, 3, experiment, store)  # the second batch at the last epoch
+    assert len(list(tmp_path.rglob("judged/*/*"))) == 3
+    judged.clear()
+    again = run(experiment, quiet(store))
+    assert judged == [4] and again.cells == expected.cells
+    assert not list(tmp_path.rglob("judged/*"))
+
+
+@pytest.mark.slow
+def test_batches_of_another_network_other_images_or_older_code_are_judged_again(tmp_path, monkeypatch, judged):
+    experiment, store = tiny(["fgsm"]), Store(tmp_path)
+    stopped_before(monkeypatch, 3, experiment, store)
+    first = store.snapshots(experiment.training, (1,))[1]
+    weights = {name: 1.5 * value for name, value in load_file(first).items()}
+    save_tensors(weights, first, Snapshot.read(first).metadata)
+    judged.clear()
+    stopped_before(monkeypatch, 3, experiment, store)
+    assert judged == [4, 4]  # of the first network; the other's first batch is known
+    with monkeypatch.context() as patch:
+        patch.setattr("prlib.run.RESULTS", 99)
+        stopped_before(monkeypatch, 3, experiment, store)
+    assert judged == [4] * (2 + 3)
+    judged.clear()
+    assert run(experiment, quiet(store), anew=True).cells and judged == [4] * 4
+
+
+@pytest.mark.slow
+def test_a_damaged_batch_is_named_and_time_counts_from_the_start(tmp_path, monkeypatch, judged):
+    experiment, store = tiny(["fgsm"]), Store(tmp_path)
+    stopped_before(monkeypatch, 1, experiment, store)
+    (path,) = tmp_path.rglob("judged/*/*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=f"{path.name} is not what was found of a batch .* delete it to judge that"):
+        run(experiment, quiet(store))
+    tensors, meta = parse_tensors(whole)
+    save_tensors(tensors, path, meta | {"seconds": "1000.0"})
+    assert 1000 <= run(experiment, quiet(store)).provenance["seconds"]["total"] < 1100
 
 
 def test_the_command_line_says_that_time_was_up_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -294,7 +355,7 @@ def test_networks_in_half_precision_are_the_same_networks_rounded(few, tmp_path)
 @pytest.mark.slow
 def test_a_record_says_that_half_precision_was_judged(tmp_path):
     half, single = Store(tmp_path / "half", precision="float16"), Store(tmp_path / "single")
-    record, other = (run(tiny(), quiet(store)) for store in (half, single))
+    record, other = (run(tiny(n=40), quiet(store)) for store in (half, single))
     assert record.provenance["snapshots"] == "float16" and "snapshots" not in other.provenance
     assert verify(record, quiet(half), 40) == (80, 80)
     beside = Store(tmp_path / "beside", beside=half)  # takes the network as it is

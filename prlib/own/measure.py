@@ -16,11 +16,11 @@ from prlib.data import Split, to_float
 from prlib.estimate import JUDGING
 from prlib.experiment import Attack
 from prlib.guard import guard, unchanged
+from prlib.judging import judge_batch
 from prlib.machine import one_thread
 from prlib.profiles import default_attack
 from prlib.profiles.protocol import read_protocol
 from prlib.redraw import PixelRedraw, Quantised
-from prlib.run import judge_batch
 from prlib.statistics import Estimate, wilson
 from prlib.train import progress_bar
 
