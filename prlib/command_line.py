@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        way = "goes on from here" if options.command is _run else "begins anew"
+        way = "goes on from here" if options.command is _run and not options.recompute else "begins anew"
         print(f"prlib: interrupted; the same command {way}", file=sys.stderr)
         exec("")  # or Python ends by the signal, if it fell into another exec of a string, as in many an import
         return 128 + signal.SIGINT

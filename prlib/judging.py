@@ -37,11 +37,12 @@ def cells(
     surrogate: nn.Module | None,
     halfway: Halfway,
     batches: Sequence[int],
+    device: str,
     progress: str,
 ) -> Iterator[Cell]:
     """Judge networks given with their epochs, in every way that the experiment asks for."""
     attacks: dict[AttackKey, Adversarial] = {(a.name, a.epsilon): a.build(surrogate) for a in experiment.attacks}
-    defences = [(defence.name, defence.build(halfway.device)) for defence in experiment.tested_with]
+    defences = [(defence.name, defence.build(device)) for defence in experiment.tested_with]
     for epoch, network in networks:
         networks_are = digest_of(network, surrogate)
         for tested_with, defence in defences:
@@ -50,17 +51,17 @@ def cells(
             kind, steps = progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
                 for number in in_time(batches):
-                    batch = Batch.of(split, number, seed, halfway.device)
-                    judge = partial(_judged, experiment, network, batch, defence, attacks, bar, where)
+                    batch = Batch.of(split, number, seed, device)
+                    judge = partial(_judge, experiment, network, batch, defence, attacks, bar, where)
                     which = f"epoch {epoch}, {tested_with}, batch {number}"
-                    for key, outcome in halfway.judged(networks_are, which, judge).items():
+                    for key, outcome in halfway.outcomes(networks_are, which, judge).items():
                         found.setdefault(key, []).append(outcome)
                     bar.update((batches.index(number) + 1) * len(attacks) - bar.n)  # also what had been judged before
             for (attack, case), outcomes in found.items():
                 yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes), experiment.draws)
 
 
-def _judged(
+def _judge(
     experiment: Experiment,
     network: nn.Module,
     batch: Batch,

@@ -15,15 +15,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from prlib.cases import all_batches
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split
 from prlib.experiment import Experiment, Training
-from prlib.halfway import Halfway
+from prlib.halfway import Halfway, code_digest
 from prlib.judging import cells
-from prlib.machine import check_device, one_thread, tf32_allowed
+from prlib.machine import check_device, device_name, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
 from prlib.record import RESULTS, Record, Seconds, check_certified, unpack
 from prlib.seeds import derive
@@ -91,10 +92,10 @@ def run(experiment: Experiment, context: Context, anew: bool = False) -> Record:
             return stored  # another process was faster
         halfway = _halfway(experiment, testing, context)
         if anew:
-            halfway.done()
+            halfway.remove()
         record = _measure(experiment, training, testing, context, halfway)
         store.save(record)
-        halfway.done()
+        halfway.remove()
     return record
 
 
@@ -144,7 +145,7 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     with context.computing():
         batches = all_batches(split.take(min(n, len(split))))
         judged_again = cells(
-            experiment, networks, split, surrogate, Halfway(None, {}, context.device), batches, context.progress
+            experiment, networks, split, surrogate, Halfway(None, {}), batches, context.device, context.progress
         )
         for before, again in zip(stored, judged_again, strict=True):
             same = unpack(before.success, before.total)[: again.total] == unpack(again.success, again.total)
@@ -207,12 +208,12 @@ def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
             fresh.rmdir()
 
 
-def _halfway(experiment: Experiment, judged: Split, context: Context) -> Halfway:
+def _halfway(experiment: Experiment, split: Split, context: Context) -> Halfway:
     """What has been found of an experiment whose record is not written yet."""
-    device, _, _ = context.device.partition(":")
-    about = {"results": str(RESULTS), "images": judged.digest, "device": device, "tf32": str(context.tf32)}
+    machine = f"{torch.__version__}, {device_name(context.device)}, tf32 {context.tf32}"
+    about = {"results": str(RESULTS), "code": code_digest(), "images": split.digest, "machine": machine}
     folder = context.store.weights(experiment.training, context.tf32) / "judged" / experiment.name
-    return Halfway(folder, about, context.device)
+    return Halfway(folder, about)
 
 
 def _measure(
@@ -224,7 +225,8 @@ def _measure(
         ((_, surrogate),) = _networks(other, [max(experiment.epochs)], train_split, context)
     networks = _networks(experiment.training, experiment.epochs, train_split, context)
     batches = all_batches(test_split)
-    found = tuple(cells(experiment, networks, test_split, surrogate, halfway, batches, context.progress))
+    where = context.device, context.progress
+    found = tuple(cells(experiment, networks, test_split, surrogate, halfway, batches, *where))
     check_certified(found)
     last = context.store.snapshot(experiment.training, max(experiment.epochs), context.tf32)
     total = time.monotonic() - started + halfway.seconds

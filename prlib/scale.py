@@ -58,8 +58,8 @@ def _attacks(e: Experiment) -> str:
 def _rates(records: Sequence[Record]) -> tuple[dict[_Kind, float], dict[tuple[str, str, str], float]]:
     """Measured seconds of a training step on one image, by dataset and defence; and of attacks, by their names, too.
 
-    Training counts all parts of an interrupted training, a record's total only the last, and no training where another
-    experiment needed the network before.
+    ``training`` counts all parts of an interrupted training; ``total`` the last, with the batches that were judged
+    before it, and training only if this experiment did it.
     """
     steps, attacks = {}, {}
     for record in records:

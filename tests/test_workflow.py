@@ -163,6 +163,14 @@ def test_one_list_answers_many_questions(place):
     assert (place / "asked").read_text().count("\n") == 1
 
 
+def test_nothing_is_submitted_while_slurm_does_not_say_what_is_queued(place):
+    command(place, "squeue", "exit 1")
+    command(place, "sbatch", "touch submitted; echo 12")
+    (place / "script").touch()
+    given = ["_build/paper/measured/mnist-pr", "5", "100", "0", "script"]
+    assert subprocess.run([SLURM / "submit", *given]).returncode == 1 and not (place / "submitted").exists()
+
+
 @pytest.mark.parametrize("gpus", ["0", "1"])
 def test_a_job_is_submitted_under_its_name_once(place, gpus):
     command(place, "squeue", "cat queue")
