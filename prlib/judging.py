@@ -50,13 +50,13 @@ def cells(
             found: dict[tuple[AttackKey, str], list[Outcome]] = {}
             kind, steps = progress if attacks else "none", len(batches) * len(attacks)
             with progress_bar(kind, total=steps, unit="attack", delay=1) as bar:
-                for number in in_time(batches):
+                for done, number in enumerate(in_time(batches), 1):
                     batch = Batch.of(split, number, seed, device)
                     judge = partial(_judge, experiment, network, batch, defence, attacks, bar, where)
                     which = f"epoch {epoch}, {tested_with}, batch {number}"
                     for key, outcome in halfway.outcomes(networks_are, which, judge).items():
                         found.setdefault(key, []).append(outcome)
-                    bar.update((batches.index(number) + 1) * len(attacks) - bar.n)  # also what had been judged before
+                    bar.update(done * len(attacks) - bar.n)  # also what had been judged before
             for (attack, case), outcomes in found.items():
                 yield Place(epoch, tested_with, *attack, case).cell(Outcome.joined(outcomes), experiment.draws)
 

@@ -165,9 +165,10 @@ def test_batches_of_another_network_other_images_or_older_code_are_judged_again(
     judged.clear()
     stopped_before(monkeypatch, 3, experiment, store)
     assert judged == [4, 4]  # of the first network; the other's first batch is known
-    for older in ({"RESULTS": 99}, {"code_digest": lambda: "of older code"}, {"device_name": lambda device: "another"}):
+    others = {"RESULTS": 99, "code_digest": lambda: "of older code", "device_name": lambda device: "another"}
+    for name, other in others.items():
         with monkeypatch.context() as patch:
-            patch.setattr(f"prlib.run.{next(iter(older))}", *older.values())
+            patch.setattr(f"prlib.run.{name}", other)
             stopped_before(monkeypatch, 3, experiment, store)
     assert judged == [4] * (2 + 3 * 3)
     judged.clear()

@@ -91,9 +91,9 @@ def costs(records: Iterable[Record]) -> Table:
         )
     caption = (
         "What each record cost, on one thread beside others; experiments of one training share its seconds. A training "
-        "that was interrupted counts all of its parts, the record the last and the batches judged before it. "
-        "Peak memory is the process's so far. GFLOP/s counts the "
-        "layers' multiplications and additions as Table 1 has them, three passes a training step."
+        "that was interrupted counts all of its parts, the record the last and the batches judged before it. Peak "
+        "memory is the process's so far. GFLOP/s counts the layers' multiplications and additions as Table 1 has them, "
+        "three passes a training step."
     )
     whole = dict.fromkeys(["training, s", "images/s", "this record, s"], formatted(",.0f"))
     return Table(frame(rows), caption, "costs", {**whole, "GFLOP/s": formatted(".0f"), "peak MB": COUNT})
