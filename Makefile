@@ -15,7 +15,7 @@ EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
 EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
 EXECUTE_kubernetes = $(EXECUTE_slurm) --workflow-profile workflow/kubernetes
 SNAKEMAKE = XDG_CACHE_HOME="$(TOOLS)" $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
-  $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) --
+  $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) seeds="'$(SEEDS)'" --
 ifndef EXECUTE_$(EXECUTOR)
   $(error EXECUTOR must be local, slurm or kubernetes; got "$(EXECUTOR)")
 endif
@@ -27,7 +27,7 @@ ifeq ($(EXECUTOR),kubernetes)
     $(error EXECUTOR=kubernetes needs the command kubectl, set up for the cluster)
   endif
   ifneq ($(words $(IMAGE)) $(words $(CLAIM))$(filter /%,$(CLAIM))$(findstring //,$(CLAIM))$(findstring /../,$(CLAIM)/),1 1)
-    $(error EXECUTOR=kubernetes needs IMAGE=, made from the Containerfile, and CLAIM=name/folder, whose volume holds this folder there; got IMAGE="$(IMAGE)" CLAIM="$(CLAIM)")
+    $(error EXECUTOR=kubernetes needs IMAGE=, made from the Containerfile, and CLAIM=name[/folder], the claim and this folder's place on its volume; got IMAGE="$(IMAGE)" CLAIM="$(CLAIM)")
   endif
   ifneq ($(filter-out $(CURDIR) $(CURDIR)/%,$(abspath $(PRLIB_DATA) $(PRLIB_RESULTS))),)
     $(error EXECUTOR=kubernetes shows pods this folder alone; got PRLIB_DATA="$(PRLIB_DATA)" PRLIB_RESULTS="$(PRLIB_RESULTS)")
@@ -65,9 +65,9 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PROFILE=sample (default) | published | tenth | paper     CORES=$(CORES)     DEVICE=cpu | cuda"
+	@echo "  PROFILE=sample (default) | published | tenth | paper     CORES=$(CORES)     DEVICE=cpu | cuda     SEEDS=\"0 1\""
 	@echo "  EXECUTOR=slurm     JOBS=$(JOBS) at once     ACCOUNT=     PARTITION=     HOURS=$(HOURS) a job at most"
-	@echo "  EXECUTOR=kubernetes     JOBS, HOURS, IMAGE=     CLAIM=name[/folder]"
+	@echo "  EXECUTOR=kubernetes     JOBS, HOURS, IMAGE=     CLAIM=name[/folder] of the volume"
 
 setup: $(READY) ## make the virtual environment (.venv)
 
@@ -80,7 +80,7 @@ $(READY): requirements.txt requirements-nodeps.txt pyproject.toml workflow/insta
 	@touch $@
 
 plan: $(READY) ## say what `make reproduce` would run, how long it takes and how much disk
-	@$(BIN)/python -m prlib list --profile $(PROFILE)
+	@$(BIN)/python -m prlib list --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 reproduce: plan ## run the profile's experiments, execute the chapters, render the site
 	@trap 'echo "interrupted; the same command goes on from here" >&2' INT; $(SNAKEMAKE) $(GOAL)

@@ -43,7 +43,7 @@ echo "$id"
 SQUEUE = """#!/bin/sh
 case "$*" in *--name=*) exit ;; esac
 cut -d ' ' -f 3 jobs | (cd _build/paper/measured && xargs touch)
-sed 's/ .*/ COMPLETED/' jobs
+sed 's/ .*/ COMPLETED:None/' jobs
 """
 STUB = """
 import sys, time
@@ -107,7 +107,6 @@ def planning() -> Iterator[Row]:
     for seeds in (2, 7, 21):
         experiments = Parameters("paper", seeds=tuple(range(seeds))).experiments()
         with tempfile.TemporaryDirectory() as place:
-            parameters = dataclasses.replace(Parameters("paper"), profile="paper")
             store = Store(Path(place))
             (store.root / "records").mkdir()
             for e in experiments:
@@ -118,7 +117,7 @@ def planning() -> Iterator[Row]:
             listed = time.monotonic() - started
         assert ready == len(experiments)
         started = time.monotonic()
-        plan(parameters, experiments)
+        plan(Parameters("paper"), experiments)
         planned = time.monotonic() - started
         yield {
             "experiments": len(experiments),

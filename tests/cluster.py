@@ -57,6 +57,7 @@ GresTypes=gpu
 NodeName=localhost CPUs={cores} RealMemory=65536 Gres=gpu:1 State=UNKNOWN
 PartitionName=other Nodes=localhost Default=YES
 PartitionName=book Nodes=localhost MaxTime=24:00:00
+PartitionName=brief Nodes=localhost MaxTime=00:05:00
 """
 
 
@@ -255,6 +256,16 @@ def failing_run(folder: Path) -> None:
     say(f"job {number} asked for a GPU, memory, time, account, partition; {Path(log).name} says why it failed")
 
 
+def impatient_run(folder: Path) -> None:
+    """A job that asks for more time than its partition gives, which SLURM would have wait for ever."""
+    run = start(folder, **SETTINGS | {"PARTITION": "brief"}, GOAL=goal(FIFTH))
+    assert run.wait(PATIENCE) != 0
+    output = (folder / "output").read_text()
+    assert "(PartitionTimeLimit); set HOURS to the partition's limit or less" in output, output
+    assert "PENDING" not in {state for state, _ in jobs().values()}, jobs()
+    say("a job that its partition is too brief for was cancelled, with a sentence that says so")
+
+
 def same_records(ours: Path, theirs: Path) -> int:
     """Compare two stores but for where and when they were measured; how many records there are."""
     here, there = ({p.name: p for p in sorted(f.glob("results/sample/records/*.json"))} for f in (ours, theirs))
@@ -282,6 +293,7 @@ def main() -> None:
             disturbed_run(there)
             whole_way(there)
             failing_run(copy("failing"))
+            impatient_run(copy("impatient"))
         assert not (left := processes()), left
     finally:
         for pid in processes():

@@ -95,6 +95,19 @@ def test_what_has_gone_or_lies_elsewhere_is_measured_and_shown_again(place):
     assert planned(place, "site") == {"chapter"}
 
 
+def test_other_seeds_reach_the_plan_the_jobs_and_the_chapters(place):
+    for name in ("prlib/__main__.py", "book/one.ipynb", "the store/records/b", "the store/records/c"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("import sys; open('told', 'w').write(str(sys.argv[1:]))\n" + STUB)
+    tell(place, ["a"])
+    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
+    run += ["--nolock", "--dry-run", "--printshellcmds", "--config", "seeds='0 3'", "--", "site"]
+    done = subprocess.run(run, env=os.environ | {"PYTHONPATH": ""}, check=True, capture_output=True, text=True)
+    assert "'--profile', 'sample', '--seeds', '0', '3'" in (place / "told").read_text()
+    assert "prlib run a --profile sample --seeds 0 3 " in done.stdout
+    assert "-y 'seeds: [0, 3]'" in done.stdout
+
+
 def test_a_second_run_of_the_workflow_waits_for_the_first(place):
     (place / "prlib").mkdir()
     (place / "prlib/__main__.py").write_text(STUB)
@@ -131,16 +144,16 @@ def test_what_a_chapter_shows_makes_it_run_again(place, shown):
 @pytest.mark.parametrize(
     ("listed", "left", "understood"),
     [
-        ("7 RUNNING", None, "running"),
-        ("7 PENDING", "1", "running"),  # queued again after its node was lost
-        ("7 COMPLETING", None, "running"),
-        ("7 COMPLETED", None, "success"),
-        ("7 FAILED", "1", "failed"),
-        ("7 CANCELLED", None, "failed"),
-        ("7 TIMEOUT", None, "failed"),
-        ("77 COMPLETED", None, "failed"),  # SLURM has forgotten it, and it came to no end
-        ("77 FAILED", "0", "success"),
-        ("77 FAILED", "143", "failed"),
+        ("7 RUNNING:None", None, "running"),
+        ("7 PENDING:Resources", "1", "running"),  # queued again after its node was lost
+        ("7 COMPLETING:None", None, "running"),
+        ("7 COMPLETED:None", None, "success"),
+        ("7 FAILED:NonZeroExitCode", "1", "failed"),
+        ("7 CANCELLED:None", None, "failed"),
+        ("7 TIMEOUT:TimeLimit", None, "failed"),
+        ("77 COMPLETED:None", None, "failed"),  # SLURM has forgotten it, and it came to no end
+        ("77 FAILED:NonZeroExitCode", "0", "success"),
+        ("77 FAILED:NonZeroExitCode", "143", "failed"),
         (None, None, "running"),  # SLURM does not answer
     ],
 )
@@ -155,8 +168,18 @@ def test_what_slurm_says_of_a_job_is_understood(place, listed, left, understood)
     assert ("_build/slurm/name-7.log" in asked.stderr) == (understood == "failed")
 
 
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit"])
+def test_a_job_that_would_wait_for_ever_is_cancelled_and_named(place, reason):
+    command(place, "squeue", f"echo '7 PENDING:{reason}'")
+    command(place, "scancel", 'echo "$@" > cancelled')
+    (place / "_build/slurm").mkdir(parents=True)
+    asked = subprocess.run([SLURM / "status", "7"], capture_output=True, text=True, check=True)
+    assert asked.stdout == "failed\n" and (place / "cancelled").read_text() == "7\n"
+    assert "7" in asked.stderr and reason in asked.stderr and "set HOURS" in asked.stderr
+
+
 def test_one_list_answers_many_questions(place):
-    command(place, "squeue", "echo >> asked; for id in 1 2 3; do echo $id RUNNING; done")
+    command(place, "squeue", "echo >> asked; for id in 1 2 3; do echo $id RUNNING:None; done")
     (place / "_build/slurm").mkdir(parents=True)
     for job in ("1", "2", "3"):
         subprocess.run([SLURM / "status", job], check=True)
@@ -171,8 +194,11 @@ def test_nothing_is_submitted_while_slurm_does_not_say_what_is_queued(place):
     assert subprocess.run([SLURM / "submit", *given]).returncode == 1 and not (place / "submitted").exists()
 
 
-@pytest.mark.parametrize("gpus", ["0", "1"])
-def test_a_job_is_submitted_under_its_name_once(place, gpus):
+@pytest.mark.parametrize(
+    ("gpus", "kind", "asked"), [("0", "", None), ("1", "", "gpu:1"), ("1", "gpu:a100:1", "gpu:a100:1")]
+)
+def test_a_job_is_submitted_under_its_name_once(place, gpus, kind, asked, monkeypatch):
+    monkeypatch.setenv("SBATCH_GRES", kind)
     command(place, "squeue", "cat queue")
     command(place, "sbatch", 'cat > script; printf "%s\\n" "$@" > options; echo "12;cluster"')
     (place / "queue").write_text("3 /elsewhere/_build/paper/measured/mnist-pr\n")
@@ -181,7 +207,7 @@ def test_a_job_is_submitted_under_its_name_once(place, gpus):
     assert subprocess.run(submit, capture_output=True, text=True, check=True).stdout == "12\n"
     options = (place / "options").read_text().splitlines()
     assert {"--job-name=mnist-pr", "--time=90", "--mem=2000", "--requeue"} <= set(options)
-    assert ("--gres=gpu:1" in options) == (gpus == "1")
+    assert [option for option in options if "gres" in option] == ([f"--gres={asked}"] if asked else [])
     environment = os.environ | {"SLURM_JOB_ID": "12"}
     assert subprocess.run(["sh", "script"], env=environment).returncode == 3
     assert (place / "_build/slurm/12.exit").read_text() == "3\n"
