@@ -15,7 +15,7 @@ EXECUTE_local = --cores $(CORES) --rerun-incomplete --scheduler greedy
 EXECUTE_slurm = --profile workflow/slurm --jobs $(JOBS)
 EXECUTE_kubernetes = $(EXECUTE_slurm) --workflow-profile workflow/kubernetes
 SNAKEMAKE = XDG_CACHE_HOME="$(TOOLS)" $(BIN)/snakemake --snakefile workflow/Snakefile --directory . --nolock --rerun-triggers mtime --quiet rules \
-  $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) seeds="'$(SEEDS)'" --
+  $(EXECUTE_$(EXECUTOR)) --config profile=$(PROFILE) device=$(DEVICE) hours=$(HOURS) $(if $(SEEDS),seeds="'$(SEEDS)'") --
 ifndef EXECUTE_$(EXECUTOR)
   $(error EXECUTOR must be local, slurm or kubernetes; got "$(EXECUTOR)")
 endif
