@@ -244,7 +244,7 @@ def whole_way(folder: Path) -> None:
 
 def failing_run(folder: Path) -> None:
     """A job that cannot work here, for it wants a GPU: what was asked of SLURM, and where its log is."""
-    run = start(folder, **SETTINGS, GOAL=goal(FIFTH), DEVICE="cuda", HOURS=1)
+    run = start(folder, **SETTINGS, GOAL=goal(FIFTH), DEVICE="cuda", HOURS=1, SEEDS=0)
     assert run.wait(PATIENCE) != 0
     (number, log), *_ = re.findall(r"SLURM job (\d+): FAILED; its log: (\S+)", (folder / "output").read_text())
     assert "device must be one of cpu on this machine; got 'cuda'" in (folder / log).read_text()
@@ -262,7 +262,7 @@ def impatient_run(folder: Path) -> None:
     run = start(folder, **SETTINGS | {"PARTITION": "brief"}, GOAL=goal(FIFTH))
     assert run.wait(PATIENCE) != 0
     output = (folder / "output").read_text()
-    assert "(PartitionTimeLimit); set HOURS to the partition's limit or less" in output, output
+    assert "would have waited for ever: PartitionTimeLimit; if for its time, set HOURS" in output, output
     assert "PENDING" not in {state for state, _ in jobs().values()}, jobs()
     say("a job that its partition is too brief for was cancelled, with a sentence that says so")
 

@@ -95,6 +95,13 @@ def test_what_has_gone_or_lies_elsewhere_is_measured_and_shown_again(place):
     assert planned(place, "site") == {"chapter"}
 
 
+def test_seeds_that_are_none_are_refused_before_anything_runs(place):
+    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
+    done = subprocess.run([*run, "--config", "seeds='0,1'", "--", "site"], capture_output=True, text=True)
+    assert done.returncode and "SEEDS must be integers with spaces between them; got '0,1'" in done.stdout + done.stderr
+    assert not (place / "_build").exists()
+
+
 def test_other_seeds_reach_the_plan_the_jobs_and_the_chapters(place):
     for name in ("prlib/__main__.py", "book/one.ipynb", "the store/records/b", "the store/records/c"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,13 +151,15 @@ def test_what_a_chapter_shows_makes_it_run_again(place, shown):
 @pytest.mark.parametrize(
     ("listed", "left", "understood"),
     [
-        ("7 RUNNING:None", None, "running"),
-        ("7 PENDING:Resources", "1", "running"),  # queued again after its node was lost
-        ("7 COMPLETING:None", None, "running"),
-        ("7 COMPLETED:None", None, "success"),
-        ("7 FAILED:NonZeroExitCode", "1", "failed"),
-        ("7 CANCELLED:None", None, "failed"),
-        ("7 TIMEOUT:TimeLimit", None, "failed"),
+        ("7 RUNNING:None:cpu", None, "running"),
+        ("7 PENDING:Resources:cpu", "1", "running"),  # queued again after its node was lost
+        ("7 PENDING:PartitionTimeLimit:brief,long", None, "running"),  # one of them may do
+        ("7 PENDING:JobHeldUser:cpu", None, "running"),
+        ("7 COMPLETING:None:cpu", None, "running"),
+        ("7 COMPLETED:None:cpu", None, "success"),
+        ("7 FAILED:NonZeroExitCode:cpu", "1", "failed"),
+        ("7 CANCELLED:None:cpu", None, "failed"),
+        ("7 TIMEOUT:TimeLimit:cpu", None, "failed"),
         ("77 COMPLETED:None", None, "failed"),  # SLURM has forgotten it, and it came to no end
         ("77 FAILED:NonZeroExitCode", "0", "success"),
         ("77 FAILED:NonZeroExitCode", "143", "failed"),
@@ -168,14 +177,29 @@ def test_what_slurm_says_of_a_job_is_understood(place, listed, left, understood)
     assert ("_build/slurm/name-7.log" in asked.stderr) == (understood == "failed")
 
 
-@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit"])
+def test_a_refused_job_is_an_error_that_says_what_may_help(place):
+    command(place, "squeue", "")
+    command(place, "sbatch", "echo 'Requested time limit is invalid' >&2; exit 1")
+    (place / "script").touch()
+    submit = [SLURM / "submit", "_build/paper/measured/mnist-pr", "5", "100", "0", "script"]
+    done = subprocess.run(submit, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "" and "mnist-pr" in done.stderr and "set HOURS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "launch failed requeued held", "QOSMaxMemoryPerJob"],
+)
 def test_a_job_that_would_wait_for_ever_is_cancelled_and_named(place, reason):
-    command(place, "squeue", f"echo '7 PENDING:{reason}'")
+    command(place, "squeue", f"echo '7 PENDING:{reason}:cpu'")
     command(place, "scancel", 'echo "$@" > cancelled')
     (place / "_build/slurm").mkdir(parents=True)
     asked = subprocess.run([SLURM / "status", "7"], capture_output=True, text=True, check=True)
     assert asked.stdout == "failed\n" and (place / "cancelled").read_text() == "7\n"
-    assert "7" in asked.stderr and reason in asked.stderr and "set HOURS" in asked.stderr
+    assert "job 7 " in asked.stderr and f": {reason};" in asked.stderr and "set HOURS" in asked.stderr
+    command(place, "scancel", "exit 1")
+    asked = subprocess.run([SLURM / "status", "7"], capture_output=True, text=True, check=True)
+    assert asked.stdout == "running\n"  # to be asked again
 
 
 def test_one_list_answers_many_questions(place):
@@ -195,19 +219,20 @@ def test_nothing_is_submitted_while_slurm_does_not_say_what_is_queued(place):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "kind", "asked"), [("0", "", None), ("1", "", "gpu:1"), ("1", "gpu:a100:1", "gpu:a100:1")]
+    ("gpus", "kind", "asked"),
+    [("0", "", "none"), ("0", "gpu:a100:1", "none"), ("1", "", "gpu:1"), ("1", "gpu:a100:1", "gpu:a100:1")],
 )
 def test_a_job_is_submitted_under_its_name_once(place, gpus, kind, asked, monkeypatch):
     monkeypatch.setenv("SBATCH_GRES", kind)
     command(place, "squeue", "cat queue")
-    command(place, "sbatch", 'cat > script; printf "%s\\n" "$@" > options; echo "12;cluster"')
+    command(place, "sbatch", 'cat > script; printf "%s\\n" "$@" "${SBATCH_GRES-none}" > options; echo "12;cluster"')
     (place / "queue").write_text("3 /elsewhere/_build/paper/measured/mnist-pr\n")
     (place / "job").write_text("#!/bin/sh\nexit 3\n")
     submit = [SLURM / "submit", "_build/paper/measured/mnist-pr", "90", "2000", gpus, "job"]
     assert subprocess.run(submit, capture_output=True, text=True, check=True).stdout == "12\n"
     options = (place / "options").read_text().splitlines()
     assert {"--job-name=mnist-pr", "--time=90", "--mem=2000", "--requeue"} <= set(options)
-    assert [option for option in options if "gres" in option] == ([f"--gres={asked}"] if asked else [])
+    assert options[-1] == asked and not any("--gres" in option for option in options)
     environment = os.environ | {"SLURM_JOB_ID": "12"}
     assert subprocess.run(["sh", "script"], env=environment).returncode == 3
     assert (place / "_build/slurm/12.exit").read_text() == "3\n"

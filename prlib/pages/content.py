@@ -57,15 +57,18 @@ class Number:
             return (linked, bounds) if interval else linked
         least, most = (end(self.trainings, key=lambda one: one.accuracy) for end in (min, max))
         ends = [Span(f"{one.accuracy:.3f}", record=one.record) for one in (least, most)]
-        seeds: Content = tuple(
-            (", " if i else " ", Span(f"{one.seed}", record=one.record)) for i, one in enumerate(self.trainings)
-        )
-        return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", seeds) if interval else "", ")")
+        return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", self._seeds()) if interval else "", ")")
 
     def percent(self, digits: int | None = None) -> Content:
-        """The value in percent, linked to its record's page; of several trainings the mean, linked to the first's."""
-        value = self.estimate.value
-        return Span(percent(value) if digits is None else f"{value:.{digits}%}", record=self.trainings[0].record)
+        """The value in percent, linked to its record's page; of several trainings the mean, and each seed's link."""
+        value = percent(self.estimate.value) if digits is None else f"{self.estimate.value:.{digits}%}"
+        if len(self.trainings) == 1:
+            return Span(value, record=self.trainings[0].record)
+        return (value, " (mean of seeds", self._seeds(), ")")
+
+    def _seeds(self) -> Content:
+        """The seeds, each linked to its training's record."""
+        return tuple((", " if i else " ", Span(f"{t.seed}", record=t.record)) for i, t in enumerate(self.trainings))
 
 
 def percent(share: float) -> str:
