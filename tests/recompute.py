@@ -220,7 +220,7 @@ def agreement(found, where):
     agree = []
     for theirs in papers_cells(where):
         ours = [r for r in found if called_as_the_paper(r, theirs)]
-        if ours and (row := max(ours, key=lambda r: r["n"]))["n_train"] == FULL[row["dataset"]]:
+        if ours and (row := max(ours, key=lambda r: (len(r["bits"]) > 2, r["n"])))["n_train"] == FULL[row["dataset"]]:
             shares = [sum(found.values()) / row["n"] for found in row["bits"].values()]
             value = float(np.mean(shares))
             low, high = wilson(value, row["n"])

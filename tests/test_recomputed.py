@@ -46,6 +46,19 @@ def table(name, title):
     return [dict(zip([column.strip() for column in lines[0]], line, strict=False)) for line in lines[2:]]
 
 
+def test_a_mean_over_trainings_lies_among_them():
+    """Of every number in a table with several trainings: "mean [interval] (least to most", each end with its record."""
+    pattern = r"(\d\.\d+)(?: \[\d\.\d+, \d\.\d+\])? \(\[(\d\.\d+)\]\(record:[^)]*\) to \[(\d\.\d+)\]"
+    texts = [
+        "".join(output.get("data", {}).get("text/markdown", ""))
+        for path in sorted((ROOT / "book").glob("*.ipynb"))
+        for cell in chapter(path.stem).cells
+        for output in cell.get("outputs", [])
+    ]
+    means = [tuple(map(float, found)) for text in texts for found in re.findall(pattern, text)]
+    assert len(means) >= 20 and all(low - 0.0006 <= mean <= high + 0.0006 for mean, low, high in means), means
+
+
 @pytest.fixture(scope="module")
 def found():
     """The rows of each profile, and the claims judged by them."""
@@ -235,6 +248,11 @@ def calls_of_tell(name, monkeypatch):
                 yield cell, call
 
 
+def seeds_of(row):
+    """What is said of a number's trainings if they are several."""
+    return f" (mean of seeds {', '.join(map(str, sorted(row['bits'])))})" if len(row["bits"]) > 1 else ""
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.slow
 def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
@@ -247,9 +265,11 @@ def test_numbers_in_prose_and_what_is_concluded(found, name, monkeypatch):
             p for p in ("published", "tenth") if (Path(ROOT, "results", p, "records", f"{names[0]}.json")).exists()
         }
         numbers = recompute.told(where, [row for row in found.rows[profile] if row["record"] in names])
-        values = {name_: recompute.percent(share) for name_, (_, _, _, share) in numbers.items()}
+        mean_of = {name_: seeds_of(row) for name_, (row, _, _, _) in numbers.items()}
+        values = {name_: recompute.percent(share) + mean_of[name_] for name_, (_, _, _, share) in numbers.items()}
         values |= {f"{name_}_images": f"{len(common):,}" for name_, (_, _, common, _) in numbers.items()}
-        values |= {f"{name_}_whole": f"{share:.0%}" for name_, (_, _, _, share) in numbers.items()}
+        values |= {f"{name_}_whole": f"{share:.0%}{mean_of[name_]}" for name_, (_, _, _, share) in numbers.items()}
+        values |= {f"{name_}_attacks": f"{row['of']}" for name_, (row, _, _, _) in numbers.items()}
         for one, other in itertools.permutations(numbers, 2):
             if f"{{{one}_to_{other}}}" in text:
                 pair = ((1, one), (-1, other))

@@ -71,6 +71,7 @@ def measured(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
 def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
 
+    Of several cells of ours that of ``ENOUGH`` trainings counts, else that of most images.
     ``agrees`` is None where the experiment is another than the paper's: on a part of the training images.
 
     Args:
@@ -78,7 +79,9 @@ def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
         where: a value or a list of values for columns of ``prlib.paper.tables()``.
     """
     theirs = select(paper.tables().assign(epsilon=0.0), where)
-    ours = ours_of(theirs).merge(best(cells, COLUMNS), on=COLUMNS, how="left").drop(columns=COLUMNS)
+    several = cells.trainings.map(len) >= ENOUGH
+    preferred = pd.concat([best(cells[several], COLUMNS), best(cells[~several], COLUMNS)]).drop_duplicates(COLUMNS)
+    ours = ours_of(theirs).merge(preferred, on=COLUMNS, how="left").drop(columns=COLUMNS)
     theirs = theirs.reset_index(drop=True)
     both = pd.concat([theirs, ours], axis=1).astype(object)
     both = both.where(both.notna(), None)

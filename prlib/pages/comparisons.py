@@ -14,7 +14,7 @@ from prlib.findings.conclusions import selected
 from prlib.findings.here import beside
 from prlib.findings.pairs import OneTraining, accuracy_on
 from prlib.pages.commands import run_command
-from prlib.pages.content import Number, number
+from prlib.pages.content import Number, kept, number
 from prlib.pages.here import HERE, MARKED, Here, described
 from prlib.pages.names import ATTACKS, PHASE_TITLES, attack_title, defence_title
 from prlib.pages.prose import number_of
@@ -65,7 +65,7 @@ def paper_and_ours(
             **(_attacked(cell) if attacked else {place: PHASE_TITLES[cell.phase]}),
             "paper": cell.accuracy,
             OURS: number(cell.ours, cell.trainings),
-            **({KEPT: number(cell.kept, cell.trainings)} if attacked else {}),
+            **({KEPT: kept(cell.kept, cell.trainings)} if attacked else {}),
             **({"difference": (cell.difference.value, cell.agrees) if cell.difference else None} if comparable else {}),
             **({HERE: cell.here and (number(cell.here, cell.here_trainings), cell.reproduces)} if again else {}),
         }
@@ -226,7 +226,7 @@ def accuracies(cells: pd.DataFrame, caption: str, name: str) -> Table:
             "case": cell.case if cell.case != "adaptive" else "",
             "images": _images(cell) if cell.case == "adaptive" else "",
             column: number(cell.ours, cell.trainings),
-            KEPT: number(cell.kept, cell.trainings),
+            KEPT: kept(cell.kept, cell.trainings),
         }
         for cell in cells.itertuples()
     ]

@@ -7,7 +7,7 @@ from typing import Union
 
 from markdown_it import MarkdownIt
 
-from prlib.findings.pairs import OneTraining
+from prlib.findings.pairs import OneTraining, right_before_and_after
 from prlib.statistics import Estimate
 
 Content = Union[str, "Span", tuple["Content", ...]]
@@ -79,6 +79,14 @@ def percent(share: float) -> str:
 def number(estimate: Estimate | None, trainings: tuple[OneTraining, ...]) -> Number | None:
     """An accuracy of ours with the trainings behind it; None if it was not measured."""
     return None if estimate is None else Number(estimate, trainings)
+
+
+def kept(estimate: Estimate | None, trainings: tuple[OneTraining, ...]) -> Number | None:
+    """The share right before and after an attack, with that of each training; None if it is not known."""
+    if estimate is None:
+        return None
+    each = [(one, right_before_and_after((one,))) for one in trainings]
+    return Number(estimate, tuple(one._replace(accuracy=share.value) for one, share in each if share))
 
 
 def code(text: object) -> Span:

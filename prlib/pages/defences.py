@@ -8,7 +8,7 @@ from prlib.attacks.smoothing import certified_radius, enclosing_l2
 from prlib.data import DATASETS
 from prlib.findings import rivals as findings
 from prlib.pages.comparisons import KEPT
-from prlib.pages.content import number
+from prlib.pages.content import kept, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.tables import COUNT, SIGNED, P, Table, accuracy, formatted, frame
 from prlib.record import Record
@@ -28,7 +28,7 @@ def rivals(records: Iterable[Record]) -> Table:
             "used": PHASE_TITLES[row.phase],
             "clean": number(row.clean, row.clean_trainings),
             "the paper's attacks": number(row.paper, row.paper_trainings),
-            KEPT: number(row.kept, row.kept_trainings),
+            KEPT: kept(row.kept, row.kept_trainings),
             known: number(row.adaptive, row.adaptive_trainings),
             certified: number(row.certified, row.certified_trainings),
             "gradients an image": row.epochs * row.training.gradients,

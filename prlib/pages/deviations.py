@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
-from prlib.findings.cells import measured
+from prlib.findings.cells import COLUMNS, measured
 from prlib.findings.choices import ablations, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
@@ -46,7 +46,8 @@ def explained(table: int) -> Table | Markdown:
     """
     readings = pd.concat([ablations(measured(committed(profile))) for profile in COMMITTED])
     effect, rows = "changes ours by [95% interval]", []
-    for cell in reasons(measured(committed("published")), readings, table=table).itertuples():
+    cells = reasons(measured(committed("published")), readings, table=table)
+    for cell in cells.itertuples():
         row = {
             "cell": _cell(cell),
             "paper": cell.accuracy,
@@ -67,7 +68,8 @@ def explained(table: int) -> Table | Markdown:
         "fewer training images: then the difference may be the training's own."
     )
     columns = {"paper": formatted(".4f"), "ours": accuracy(), effect: SIGNED}
-    fold = f"The {len(rows)} numbers that differ, and why they may"
+    differing = len(cells.drop_duplicates(COLUMNS))
+    fold = "One number differs, and why it may" if differing == 1 else f"{differing} numbers differ, and why they may"
     return Table(frame(rows), caption, f"explained-{table}", columns, fold=fold)
 
 

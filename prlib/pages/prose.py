@@ -10,6 +10,7 @@ from IPython.display import Markdown
 
 from prlib.findings.cells import measured
 from prlib.findings.conclusions import Guard, Selected, holds, relation, selected
+from prlib.findings.pairs import accuracy_on
 from prlib.pages.content import Number, markdown
 from prlib.record import Record
 
@@ -19,7 +20,8 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
     A selection gives values of columns of ``measured``; of several the last epoch's is told, and of these that of most
     images; with ``kept`` it is the share right before and after the attack. The numbers of one dataset are on the same
-    images and of the same trainings; ``{name_images}`` says how many images, ``{name_whole}`` is in whole percent, and
+    images and of the same trainings; ``{name_images}`` says how many images, ``{name_attacks}`` of how many attacks it
+    is the strongest for each image, ``{name_whole}`` is in whole percent, and
     ``{name_to_other}`` becomes "above", "below" or "level with", as differences on these images say at 5%.
     Numbers are linked to their records.
     A sentence with a number that was not measured is left out, and so are sentences without numbers behind it: what
@@ -35,6 +37,7 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
     told = {name: markdown(number.percent()) for name, number in numbers.items()}
     told |= {f"{name}_whole": markdown(number.percent(0)) for name, number in numbers.items()}
     told |= {f"{name}_images": f"{number.images:,}" for name, number in numbers.items()}
+    told |= {f"{name}_attacks": f"{one.row.of}" for name, one in found.items() if one}
     for one, other in permutations(numbers, 2):
         if f"{{{one}_to_{other}}}" in text and (word := relation(one, other, found)):
             told[f"{one}_to_{other}"] = word
@@ -49,4 +52,5 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
 
 def number_of(one: Selected) -> Number:
     """The accuracy that was selected, to be shown."""
-    return Number(one.estimate, one.row.trainings, len(one.places))
+    each = [(t, accuracy_on([t], one.places, one.kept).value) for t in one.row.trainings]
+    return Number(one.estimate, tuple(t._replace(accuracy=value) for t, value in each), len(one.places))
