@@ -183,7 +183,7 @@ def then_and_now(layout: Layout, cells: pd.DataFrame) -> Figure:
             ax.plot(estimate.value, y, shape, color="black", markerfacecolor=face, markersize=7, zorder=2)
     ax.axvline(0.1, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(cells)), titles)
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(cells) - 0.5, -0.5), xlabel="accuracy (the gray line is chance)")
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(cells) - 0.5, -0.5), xlabel="accuracy (gray line: chance)")
     handles = [
         Line2D([], [], color="black", linestyle="", marker=shape, markerfacecolor=face, label=labels[name])
         for name, (shape, face) in looks.items()
