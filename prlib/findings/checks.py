@@ -133,12 +133,18 @@ def _unbounded(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
     for _, found in cells.groupby(last, sort=False):
         cw = found[(found.attack == "cw") & (found.case == "B")]
         pgd = found[(found.attack == "strongest") & (found.epsilon == 0) & found.phase.isin(["none", "train"])]
+        met = set()  # a record of CW on more images says the same of these
         for weak, strong in product(pgd.itertuples(), cw.itertuples()):
             seeds = {one.seed for one in weak.trainings} & {one.seed for one in strong.trainings}
             both = [(row, tuple(one for one in row.trainings if one.seed in seeds)) for row in (weak, strong)]
             places = common([one.after.images for _, trainings in both for one in trainings])
             pair = minus(both[1][1], both[0][1], kept=True)
-            if pair.size and len(places) == min(weak.n_test, strong.n_test):
+            if (
+                pair.size
+                and len(places) == min(weak.n_test, strong.n_test)
+                and (weak.Index, places.tobytes()) not in met
+            ):
+                met.add((weak.Index, places.tobytes()))
                 evidence = tuple(
                     Kept(row.attack, row.epsilon, accuracy_on(trainings, places, kept=True), trainings)
                     for row, trainings in both
