@@ -20,6 +20,7 @@ from prlib.snapshot import Snapshot
 from prlib.store import Store
 
 SLURM = ROOT / "workflow" / "slurm"
+SNAKEMAKE = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
 KUBERNETES = ROOT / "workflow" / "kubernetes"
 
 
@@ -39,10 +40,9 @@ def command(place, name, text):
 
 def planned(place, target):
     """Which rules Snakemake would run for a target there."""
-    snakemake = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile"]
-    options = ["--cores", "1", "--nolock", "--dry-run", "--rerun-triggers", "mtime", "--", target]
+    options = ["--nolock", "--dry-run", "--rerun-triggers", "mtime", "--", target]
     environment = os.environ | {"PYTHONPATH": ""}
-    done = subprocess.run([*snakemake, *options], cwd=place, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*SNAKEMAKE, *options], cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(re.findall(r"^(data|measure|chapter)\s+\d+$", done.stdout, re.MULTILINE))
 
@@ -77,8 +77,7 @@ def test_what_has_gone_or_lies_elsewhere_is_measured_and_shown_again(place):
     (place / "workflow/render").chmod(0o755)
     (place / "book").mkdir()
     tell(place, ["a", "c"])
-    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
-    run += ["--nolock", "--rerun-triggers", "mtime", "--quiet", "all", "--", "site"]
+    run = [*SNAKEMAKE, "--nolock", "--rerun-triggers", "mtime", "--quiet", "all", "--", "site"]
     subprocess.run(run, env=os.environ | {"PYTHONPATH": ""}, check=True)
     assert sorted(path.name for path in (place / "the store/records").iterdir()) == ["a", "b", "c"]
     told = (place / "rendered").read_text().splitlines()
@@ -96,8 +95,7 @@ def test_what_has_gone_or_lies_elsewhere_is_measured_and_shown_again(place):
 
 
 def test_seeds_that_are_none_are_refused_before_anything_runs(place):
-    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
-    done = subprocess.run([*run, "--config", "seeds='0,1'", "--", "site"], capture_output=True, text=True)
+    done = subprocess.run([*SNAKEMAKE, "--config", "seeds='0,1'", "--", "site"], capture_output=True, text=True)
     assert done.returncode and "SEEDS must be integers with spaces between them; got '0,1'" in done.stdout + done.stderr
     assert not (place / "_build").exists()
 
@@ -107,8 +105,7 @@ def test_other_seeds_reach_the_plan_the_jobs_and_the_chapters(place):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text("import sys; open('told', 'w').write(str(sys.argv[1:]))\n" + STUB)
     tell(place, ["a"])
-    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
-    run += ["--nolock", "--dry-run", "--printshellcmds", "--config", "seeds='0 3'", "--", "site"]
+    run = [*SNAKEMAKE, "--nolock", "--dry-run", "--printshellcmds", "--config", "seeds='0 3'", "--", "site"]
     done = subprocess.run(run, env=os.environ | {"PYTHONPATH": ""}, check=True, capture_output=True, text=True)
     assert "'--profile', 'sample', '--seeds', '0', '3'" in (place / "told").read_text()
     assert "prlib run a --profile sample --seeds 0 3 " in done.stdout
@@ -120,8 +117,7 @@ def test_a_second_run_of_the_workflow_waits_for_the_first(place):
     (place / "prlib/__main__.py").write_text(STUB)
     tell(place, [])
     (place / "_build/sample").mkdir(parents=True)
-    run = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--cores", "1"]
-    command = [*run, "--nolock", "--dry-run", "--", "records"]
+    command = [*SNAKEMAKE, "--nolock", "--dry-run", "--", "records"]
     with FileLock(place / "_build/sample/.lock"):
         second = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": ""}, stderr=subprocess.PIPE, text=True)
         assert second.stderr.readline() == "waiting for another process, which works in _build/sample\n"
