@@ -5,6 +5,7 @@ A number links to its record as ``[0.9931](record:NAME)``; ``_config.yml`` says 
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -30,8 +31,14 @@ def pages(app: Sphinx) -> Iterator[Page]:
         return
     copytree(folder, Path(app.outdir) / "records", dirs_exist_ok=True)
     records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+
+    @cache
+    def toctree(**options: Any) -> Any:
+        """The side bar's list of chapters: one for all, since it is the same for every page of a folder."""
+        return app.builder._get_local_toctree("records/index", **options)  # type: ignore[attr-defined]
+
     for record in records:
-        yield f"records/{record.experiment.name}", context(record), "record.html"
+        yield f"records/{record.experiment.name}", context(record) | {"toctree": toctree}, "record.html"
     rows = [{"name": r.experiment.name, "title": title(r), "finished": r.provenance["finished"][:10]} for r in records]
     yield "records/index", {"title": "All records", "records": rows}, "records.html"
 

@@ -1,5 +1,7 @@
 """The commands that pages show."""
 
+from functools import cache
+
 from IPython.display import Markdown
 
 from prlib.experiment import Experiment
@@ -28,9 +30,14 @@ def recompute_command(experiment: Experiment) -> str:
     for overrides in ({}, asked, sizes | asked):
         for profile in PROFILES:
             parameters = Parameters(profile=profile, datasets=(t.dataset,), **overrides)
-            if experiment in parameters.experiments():
+            if experiment in _experiments(parameters):
                 return run_command(parameters, t.dataset, f"{experiment.name} ")
     return ""
+
+
+@cache
+def _experiments(parameters: Parameters) -> frozenset[Experiment]:
+    return frozenset(parameters.experiments())
 
 
 def run_command(parameters: Parameters, dataset: str, only: str = "") -> str:
