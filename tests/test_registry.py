@@ -123,16 +123,19 @@ def test_an_attacks_title_is_its_own() -> None:
     assert attack_title("bim", 0.1) == "BIM, ε = 0.1"
 
 
-def test_more_of_something_is_one_number_more_and_less_one_less() -> None:
+def test_more_of_something_is_more_of_it_and_otherwise_the_same() -> None:
     related = [(name, a) for name, a in NAMED.items() if a.more_of or a.less_of]
-    assert len(related) == 8
+    assert len(related) == 11
+    numbers = {"steps", "draws", "late_draws", "restarts", "width", "step_share"}
     for name, attack in related:
         other = NAMED[attack.more_of or attack.less_of]
-        numbers = ("steps", "draws", "restarts")
-        changed = [n for n in numbers if attack.options.get(n, 1) != other.options.get(n, 1)]
-        assert len(changed) == 1, name
-        more = attack.options.get(changed[0], 1) > other.options.get(changed[0], 1)
-        assert more == bool(attack.more_of) and attack.kind is other.kind
+        more, less = (dict(a.options) for a in ((attack, other) if attack.more_of else (other, attack)))
+        changed = {n for n in more.keys() | less.keys() if more.get(n) != less.get(n)}
+        assert changed and changed <= numbers and attack.kind is other.kind, name
+        # more steps may be shorter ones
+        assert all(more[n] > less.get(n, 1) for n in changed - {"step_share"}), name
+        assert "step_share" not in changed or more["step_share"] < less["step_share"]
+        assert not name.endswith("-double") or all(more[n] == 2 * less[n] for n in changed)
 
 
 def test_a_baseline_knows_the_defence_and_follows_the_gradient() -> None:
