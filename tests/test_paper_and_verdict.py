@@ -705,6 +705,20 @@ def test_a_column_knows_its_format_and_alignment_and_what_stands_for_nothing():
     assert "There is nothing to show" in Table(frame[:0], "A caption.", "name")._repr_markdown_()
 
 
+def test_the_strongest_attack_is_shown_on_the_most_images_of_each_kind():
+    records, two = [], tuple(default_attack(name, "mnist") for name in ("crossing", "eot-pgd"))
+    for drawn, n, share in ((None, 100, 0.1), (None, 200, 0.2), (7, 60, 0.3), (7, 40, 0.4), (None, 10_000, 0.5)):
+        record = adaptive({"strongest": share, "crossing": share, "eot-pgd-1-draw": 0.9}, n)
+        part = dataclasses.replace(record.experiment, drawn=drawn, attacks=two)
+        records.append(dataclasses.replace(record, experiment=part))
+    cells = measured([*records, adaptive({"strongest": 0.6}, 400)])  # of one attack, which is no choice
+    shown = pages.strongest(cells).tables["MNIST"].text()
+    assert list(shown.images) == ["all 10,000", "200, the first", "60, at random"]
+    assert [text[:4] for text in shown["accuracy [95% interval]"]] == ["0.50", "0.20", "0.30"]
+    each = pages.each_attack(cells).text()
+    assert len(each) == 10 and not each.attack.str.contains("1 draw").any()
+
+
 def test_the_evidence_of_a_check_is_linked_to_its_records():
     records = [adaptive({"eot-pgd": 0.5, "crossing": 0.4, "strongest@1": 0.3})]
     name = records[0].experiment.name

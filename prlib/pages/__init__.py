@@ -54,11 +54,13 @@ from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, 
 from prlib.pages.reproduction import coverage, measured_numbers
 from prlib.pages.robustness import (
     convergence,
+    each_attack,
     exposure_of_many,
     guarantees,
     resists,
     sanity_counts,
     sanity_evidence,
+    strongest,
 )
 from prlib.pages.story import gallery, strip
 from prlib.pages.tables import Table, Tabs, badge, folded, note
@@ -98,6 +100,7 @@ __all__ = [
     "datasets_table",
     "distances",
     "distances_by_case",
+    "each_attack",
     "effects",
     "escaped",
     "every_comparison",
@@ -139,6 +142,7 @@ __all__ = [
     "source",
     "start",
     "strip",
+    "strongest",
     "suspicions",
     "tell",
     "training_accuracy",

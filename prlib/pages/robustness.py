@@ -15,11 +15,13 @@ from prlib.findings.checks import MORE, Kept, sanity
 from prlib.findings.conclusions import Selected
 from prlib.findings.pairs import minus
 from prlib.findings.resistance import resistance
+from prlib.pages.comparisons import accuracies
 from prlib.pages.content import Content, Number, markdown, number
 from prlib.pages.names import attack_title, defence_title
 from prlib.pages.prose import number_of
-from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame
+from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, Tabs, accuracy, formatted, frame
 from prlib.profiles import default_defence
+from prlib.profiles.named import NAMED
 from prlib.record import Record
 from prlib.redraw import PixelRedraw
 from prlib.statistics import p_value, paired
@@ -116,6 +118,35 @@ def exposure_of_many(splits: Sequence[Split], epsilons: Sequence[float]) -> Tabl
     columns = {"ε": formatted(".3f"), "pixels exposed": formatted(".1%", right=False), variation: formatted(".3f")}
     caption = "One PR model and twenty, at the paper's ε, on the embedded sample."
     return Table(shown, caption, "exposure-multi", columns)
+
+
+def strongest(cells: pd.DataFrame) -> Tabs:
+    """The accuracy under the strongest adaptive attack of each image, at the paper's ε: a table a dataset.
+
+    A network that met attacks on several parts of the images has a row for all, for the most of the first ones and for
+    the most of those drawn at random.
+    """
+    rows = _at_the_papers_epsilon(cells).query("attack == 'strongest'")
+    which = rows.assign(
+        random=rows.drawn > 0, whole=[row.n_test == DATASETS[row.dataset].n_test for row in rows.itertuples()]
+    )
+    rows = rows[~which.duplicated(["dataset", "defence", "phase", "random", "whole"])]
+    titles = {name: DATASETS[name].title for name in rows.dataset.unique()}
+    caption = "accuracy under the strongest adaptive attack."
+    return Tabs({t: accuracies(rows[rows.dataset == n], f"{t}: {caption}", f"adaptive-{n}") for n, t in titles.items()})
+
+
+def each_attack(cells: pd.DataFrame) -> Table:
+    """The accuracy under each adaptive attack at the paper's ε."""
+    return accuracies(_at_the_papers_epsilon(cells), "Accuracy under each adaptive attack.", "adaptive-each")
+
+
+def _at_the_papers_epsilon(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of one redraw and of none, without what ``convergence`` shows and choices among one; the most images first."""
+    related = [name for name, attack in NAMED.items() if attack.more_of or attack.less_of]
+    shown = cells[cells.defence.isin(["none", "pr"]) & (cells.epsilon == 0) & (cells.of != 1)]
+    shown = shown[~shown.attack.isin(related)].assign(order=shown.dataset.map(list(DATASETS).index))
+    return shown.sort_values(["order", "defence", "phase", "n_test"], ascending=[True] * 3 + [False], kind="stable")
 
 
 def convergence(cells: pd.DataFrame) -> Table:
