@@ -89,7 +89,7 @@ def rows(names, profile):
                 "epsilon": float(epsilon or 0),
                 "case": cell["case"] if attacked else "",
                 "n_train": training["n_train"],
-                "n": e["n_test"],
+                "n_test": e["n_test"],
                 "drawn": e.get("drawn") or 0,
                 "of": len(e["attacks"]) if attack == "strongest" else 0,
             }
@@ -100,7 +100,7 @@ def rows(names, profile):
     pooled = {}
     for row in found:
         row["before"] = {seed: clean.get(key) for seed, key in row["before"].items()}
-        one = pooled.setdefault(tuple(row[name] for name in (*COLUMNS, "n_train", "n", "drawn", "of")), row)
+        one = pooled.setdefault(tuple(row[name] for name in (*COLUMNS, "n_train", "n_test", "drawn", "of")), row)
         if one is not row:  # another seed; of a cell that two records of one training hold the first is taken
             for name in ("bits", "before"):
                 one[name] |= {seed: value for seed, value in row[name].items() if seed not in one[name]}
@@ -220,15 +220,16 @@ def agreement(found, where):
     agree = []
     for theirs in papers_cells(where):
         ours = [r for r in found if called_as_the_paper(r, theirs)]
-        if ours and (row := max(ours, key=lambda r: (len(r["bits"]) > 2, r["n"])))["n_train"] == FULL[row["dataset"]]:
-            shares = [sum(found.values()) / row["n"] for found in row["bits"].values()]
+        row = max(ours, key=lambda r: (len(r["bits"]) > 2, r["n_test"]), default=None)
+        if row and row["n_train"] == FULL[row["dataset"]]:
+            shares = [sum(found.values()) / row["n_test"] for found in row["bits"].values()]
             value = float(np.mean(shares))
-            low, high = wilson(value, row["n"])
+            low, high = wilson(value, row["n_test"])
             reach = TOLERANCE[theirs["case"] in ("A", "B", "C")] + (high - low) / 2
             below, above = reach, reach
             if len(shares) > 2:  # then by what one more training may show on all test images
                 other = t.isf(0.025, len(shares) - 1) * np.std(shares, ddof=1) * math.sqrt(1 + 1 / len(shares))
-                part = math.sqrt(1 - row["n"] / 10_000)
+                part = math.sqrt(1 - row["n_test"] / 10_000)
                 below, above = math.hypot(part * (value - low), other), math.hypot(part * (high - value), other)
             agree.append(value - below - 1e-9 <= theirs["accuracy"] <= value + above + 1e-9)
     return agree
@@ -268,7 +269,7 @@ def judged(claim, found):
         groups[tuple(row[name] for name in COLUMNS if name not in fixed)].append(row)
     kept, comparisons = claim.get("quantity") == "kept", []
     for group in groups.values():
-        group.sort(key=lambda row: (-row["n"], -row["of"]))
+        group.sort(key=lambda row: (-row["n_test"], -row["of"]))
         options = [[row for row in group if matches(row, where)] for _, where in sides]
         best, chosen = np.zeros((0, 0)), None
         for some in itertools.product(*options):
@@ -310,7 +311,7 @@ def told(where, found):
         kept = bool(columns.get("kept"))
         chosen = [row for row in found if matches(row, {k: v for k, v in columns.items() if k != "kept"})]
         last = max((row["epochs"] for row in chosen), default=0)
-        chosen = sorted((row for row in chosen if row["epochs"] == last), key=lambda row: (-row["n"], -row["of"]))
+        chosen = sorted((row for row in chosen if row["epochs"] == last), key=lambda row: (-row["n_test"], -row["of"]))
         options[name] = [(row, kept) for row in chosen if right(row, kept)]
         if options[name]:
             groups[options[name][0][0]["dataset"].removesuffix("-gray")].append(name)

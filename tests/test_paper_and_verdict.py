@@ -23,6 +23,7 @@ from prlib.findings.choices import ablations, reasons
 from prlib.findings.claims import Comparison, decided, judge_claim, word
 from prlib.findings.here import beside
 from prlib.findings.pairs import minus
+from prlib.pages import prose
 from prlib.pages.content import Span, code, markdown, plain
 from prlib.pages.tables import Column, Table, formatted
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
@@ -750,6 +751,14 @@ def test_a_conclusion_is_told_only_where_the_records_bear_it_out():
         pages.above("mim", "fgsm"),  # which was not measured
     ):
         assert not told(wrong), wrong
+
+
+def test_what_is_not_told_is_not_shown(monkeypatch):
+    records, shown = [one_cell("mnist", "pr", "pr", 50, "mim", "A", 0.9, 1000, seed=1)], []
+    monkeypatch.setattr(prose, "display", shown.append)
+    for bound in (0.5, 0.95):
+        pages.tell(records, "It is {mim}.", pages.above("mim", bound), mim={"attack": "mim"})._ipython_display_()
+    assert [text.data.partition("(")[0] for text in shown] == ["It is [90.0%]"]
 
 
 def test_what_falls_more_is_judged_by_both_changes():

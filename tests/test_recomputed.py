@@ -295,7 +295,7 @@ def test_counts_in_the_chapters_on_attacks_and_cases(found):
     """Differences between the labels given, variants beyond chance, and which case is farther."""
     said = "\n".join(text for name in ("attacks", "cases") for cell in chapter(name).cells for text in told_by(cell))
     cells = {}
-    for row in sorted(found.rows["published"], key=lambda row: row["n"]):
+    for row in sorted(found.rows["published"], key=lambda row: row["n_test"]):
         if row["defence"] == "pr" and row["attack"] and row["phase"] == "" and row["epsilon"] == 0:
             cells[row["dataset"], row["attack"], row["case"]] = row
     wrong = right = 0

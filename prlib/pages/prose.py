@@ -6,13 +6,21 @@ from itertools import permutations
 from string import Formatter
 from typing import Any
 
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from prlib.findings.cells import measured
 from prlib.findings.conclusions import Guard, Selected, holds, relation, selected
 from prlib.findings.pairs import accuracy_on
 from prlib.pages.content import Number, markdown
 from prlib.record import Record
+
+
+class Prose(Markdown):
+    """Text of which nothing is shown where there is none; of an empty ``Markdown`` Jupyter shows the object's name."""
+
+    def _ipython_display_(self) -> None:
+        if self.data:
+            display(Markdown(self.data))
 
 
 def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[str, Any]) -> Markdown:
@@ -32,7 +40,7 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
     """
     found = selected(measured(records), where)
     if not all(holds(guard, found) for guard in guards):
-        return Markdown("")
+        return Prose("")
     numbers = {name: number_of(one) for name, one in found.items() if one}
     told = {name: markdown(number.percent()) for name, number in numbers.items()}
     told |= {f"{name}_whole": markdown(number.percent(0)) for name, number in numbers.items()}
@@ -47,7 +55,7 @@ def tell(records: Iterable[Record], text: str, *guards: Guard, **where: Mapping[
         rests = names <= set(told) if names else rests
         if rests:
             kept.append(sentence.format(**told))
-    return Markdown(" ".join(kept))
+    return Prose(" ".join(kept))
 
 
 def number_of(one: Selected) -> Number:
