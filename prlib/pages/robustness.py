@@ -176,8 +176,8 @@ def convergence(cells: pd.DataFrame) -> Table:
     columns = dict.fromkeys(["accuracy", "accuracy with more"], accuracy())
     columns |= {"difference [95% interval]": SIGNED, "p": P, "images": COUNT}
     caption = (
-        "Does more of it help the attacker? Negative differences, on the same images, say that it does; p by McNemar's "
-        "test, for each pair alone."
+        "Does more of it help the attacker? Negative differences, on the same images, say that it does. p is of each "
+        "pair alone, by McNemar's test where an image is answered once."
     )
     return Table(frame(rows), caption, "convergence", columns)
 
