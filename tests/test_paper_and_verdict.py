@@ -383,6 +383,11 @@ def test_sanity_checks_pass_and_fail_as_they_should():
     part = sanity([adaptive({"eot-pgd": 0.9, "strongest": 0.9}), adaptive({"square": 0.4, "strongest": 0.4}, n=100)])
     assert list(part.outcome) == ["failed"]  # on the images that both met
     assert [kept.accuracy.value for kept in part.evidence[0]] == [0.4, pytest.approx(0.9, abs=0.05)]
+    # What met the same images goes before what met more of them, and they count once.
+    more = adaptive({"eot-pgd": 0.2}, n=1000)
+    for records in ([more, bad], [bad, more]):
+        found = sanity(records).query("check == 'black-box is not stronger than white-box'")
+        assert list(found.outcome) == ["failed"] * 2
     ours = {"eot-pgd-10-steps": 0.6, "eot-pgd": 0.59, "crossing-margin-5-steps": 0.3, "crossing-margin": 0.7}
     more = sanity([adaptive(ours)]).query("check == 'more steps, draws or starts are not weaker'")
     assert list(more.outcome) == ["passed", "failed"]

@@ -263,7 +263,7 @@ OBSERVE_SHIFTS = """window.shift = 0; new PerformanceObserver(list => list.getEn
     if (!entry.hadRecentInput) window.shift += entry.value;
 })).observe({type: "layout-shift", buffered: true})"""
 # Each word of highlighted code is an element, which axe compares with all that may lie behind it. Of the words around
-# which all elements have the same names and classes, and so the same style, one is looked at.
+# which all elements have the same names and classes, and so the same style, one is looked at; the others become text.
 SAME_CODE = """() => {
     const around = element => element.tagName === "ARTICLE" ? "" : `${element.tagName}.${element.className}>` +
         around(element.parentElement);
@@ -271,7 +271,7 @@ SAME_CODE = """() => {
     window.taken = [];
     for (const word of document.querySelectorAll("article :is(pre, .sig) span:not(:has(*))")) {
         if (!word.checkVisibility()) continue;
-        const name = around(word), place = document.createComment("");
+        const name = around(word), place = document.createTextNode(word.textContent);
         if (seen.has(name)) {
             window.taken.push([place, word]);
             word.replaceWith(place);

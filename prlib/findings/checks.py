@@ -100,7 +100,7 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """The standard checks of a robustness evaluation (Carlini et al., 2019), a row each and dataset.
 
     Columns: dataset, check, evidence (a tuple of one or two ``Kept``, the weaker attack first), outcome. An outcome is
-    "passed", or "failed" if a difference on the same images points the wrong way by more than chance (McNemar's test at
+    "passed", or "failed" if a difference on the same images points the wrong way by more than chance (``p_value`` at
     5%, without correction for their number, which would let more pass); what was not measured has no row.
     """
     cells = measured(records)
@@ -140,14 +140,16 @@ def _unbounded(cells: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
 def _compared(weaker: pd.DataFrame, stronger: pd.DataFrame, kept: bool = False) -> Iterable[tuple[Any, str]]:
     """The evidence on the images that two attacks on a network have in common, and its outcome, once for those images.
 
-    One must have met all images of the other: a few in common say nothing.
+    One must have met all images of the other: a few in common say nothing. What met these images alone, and then what
+    is the strongest of more attacks, goes before the rest.
     """
     met = set()
-    for weak, strong in product(weaker.itertuples(), stronger.itertuples()):
+    pairs = product(weaker.itertuples(), stronger.itertuples())
+    for weak, strong in sorted(pairs, key=lambda pair: (sum(row.n_test for row in pair), -sum(row.of for row in pair))):
         seeds = {one.seed for one in weak.trainings} & {one.seed for one in strong.trainings}
         both = [(row, tuple(one for one in row.trainings if one.seed in seeds)) for row in (weak, strong)]
         places = common([one.after.images for _, trainings in both for one in trainings])
-        pair, images = minus(both[1][1], both[0][1], kept), (weak.Index, places.tobytes())
+        pair, images = minus(both[1][1], both[0][1], kept), places.tobytes()
         if pair.size and len(places) == min(weak.n_test, strong.n_test) and images not in met:
             met.add(images)
             yield (

@@ -10,7 +10,7 @@ from IPython.display import Markdown
 from prlib.attacks import Staircase, guaranteed
 from prlib.data import DATASETS, Split, to_float
 from prlib.experiment import labelled
-from prlib.findings.cells import measured
+from prlib.findings.cells import best, measured
 from prlib.findings.checks import MORE, Kept, sanity
 from prlib.findings.conclusions import Selected
 from prlib.findings.pairs import minus
@@ -18,7 +18,7 @@ from prlib.findings.resistance import resistance
 from prlib.pages.comparisons import accuracies
 from prlib.pages.content import Content, Number, markdown, number
 from prlib.pages.names import attack_title, defence_title
-from prlib.pages.prose import number_of
+from prlib.pages.prose import Prose, number_of
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, Tabs, accuracy, formatted, frame
 from prlib.profiles import default_defence
 from prlib.profiles.named import NAMED
@@ -59,7 +59,7 @@ def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequen
         "undefended network's; *partly*, that it is above both but not within the tolerance of the accuracy on clean "
         "images. Each is judged at 5%, on the same images."
     )
-    return Markdown("\n".join([*lines, "", rule]) if lines else "")
+    return Prose("\n".join([*lines, "", rule]) if lines else "")
 
 
 def _percent(one: Selected) -> str:
@@ -130,7 +130,7 @@ def strongest(cells: pd.DataFrame) -> Tabs:
     which = rows.assign(
         random=rows.drawn > 0, whole=[row.n_test == DATASETS[row.dataset].n_test for row in rows.itertuples()]
     )
-    rows = rows[~which.duplicated(["dataset", "defence", "phase", "random", "whole"])]
+    rows = rows[rows.index.isin(best(which, ["dataset", "defence", "phase", "epochs", "random", "whole"]).index)]
     titles = {name: DATASETS[name].title for name in rows.dataset.unique()}
     caption = "accuracy under the strongest adaptive attack."
     return Tabs({t: accuracies(rows[rows.dataset == n], f"{t}: {caption}", f"adaptive-{n}") for n, t in titles.items()})
@@ -142,7 +142,10 @@ def each_attack(cells: pd.DataFrame) -> Table:
 
 
 def _at_the_papers_epsilon(cells: pd.DataFrame) -> pd.DataFrame:
-    """Of one redraw and of none, without what ``convergence`` shows and choices among one; the most images first."""
+    """Cells of networks with one redraw or none, the most images first.
+
+    Without the variants that ``convergence`` shows, and without a "strongest" of a single attack.
+    """
     related = [name for name, attack in NAMED.items() if attack.more_of or attack.less_of]
     shown = cells[cells.defence.isin(["none", "pr"]) & (cells.epsilon == 0) & (cells.of != 1)]
     shown = shown[~shown.attack.isin(related)].assign(order=shown.dataset.map(list(DATASETS).index))
@@ -177,7 +180,7 @@ def convergence(cells: pd.DataFrame) -> Table:
     columns |= {"difference [95% interval]": SIGNED, "p": P, "images": COUNT}
     caption = (
         "Does more of it help the attacker? Negative differences, on the same images, say that it does. p is of each "
-        "pair alone, by McNemar's test where an image is answered once."
+        "pair alone: by McNemar's test where an image is answered once, else from the interval."
     )
     return Table(frame(rows), caption, "convergence", columns)
 
