@@ -105,7 +105,7 @@ def sanity(records: Iterable[Record]) -> pd.DataFrame:
     """
     cells = measured(records)
     rows = [*_orders(cells.query("case == 'adaptive' and phase == 'both'")), *_unbounded(cells)]
-    return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"], dtype=object).drop_duplicates()
+    return pd.DataFrame(rows, columns=["dataset", "check", "evidence", "outcome"], dtype=object)
 
 
 _NETWORK = ["dataset", "defence", "epochs", "n_train"]

@@ -66,11 +66,9 @@ def _run(parameters: Parameters, suites: Collection[str] | None) -> list[Record]
     stored = [parameters.store.load(e) for e in wanted]
     missing, stale = sum(r is None for r in stored), sum(r is not None and r.stale for r in stored)
     if suites is not None and (missing or stale):
-        text = f"Of this chapter's {len(wanted)} experiments in profile `{parameters.profile}`"
-        text += f" {missing} {'has' if missing == 1 else 'have'} not been measured" * bool(missing) + " and" * bool(
-            missing and stale
-        )
-        text += f" {stale} {'was' if stale == 1 else 'were'} measured by an older version of the code" * bool(stale)
+        said = [f"{missing} {'has' if missing == 1 else 'have'} not been measured"] * bool(missing)
+        said += [f"{stale} {'was' if stale == 1 else 'were'} measured by an older version of the code"] * bool(stale)
+        text = f"Of this chapter's {len(wanted)} experiments in profile `{parameters.profile}` {' and '.join(said)}"
         display(note(f"{text}. `make reproduce PROFILE={parameters.profile}` measures them."))
     return [r for r in stored if r is not None and not r.stale]
 
