@@ -33,7 +33,8 @@ from prlib.command_line import main as command_line
 from prlib.data import Split
 from prlib.fast import FastCNN
 from prlib.files import save_tensors
-from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.redraw import PixelRedraw
+from prlib.rivals import GaussianNoise
 from prlib.snapshot import Snapshot, load_model
 
 REFUSED, DONE = "refused", "done"

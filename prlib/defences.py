@@ -8,8 +8,8 @@ from pydantic import BeforeValidator
 
 from prlib.attacks import Adversary, RedrawnAdversary
 from prlib.data import Transform
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion, check_sizes
-from prlib.rivals import JPEG, BitDepth, Voted, smoothed
+from prlib.redraw import PixelRedraw, Quantised, RandomInversion, check_sizes
+from prlib.rivals import JPEG, BitDepth, GaussianNoise, Voted, smoothed
 from prlib.train import Preparation
 
 _FIT = inspect.signature(PixelRedraw.fit)

@@ -5,9 +5,9 @@ Section 2.1, Fig. 3). Each output is a line in the pixel's value, so its arg-max
 exactly, and redrawing compares pixels with thresholds instead of evaluating perceptrons.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +110,8 @@ class PixelRedraw(nn.Module):
         if init not in ("zeros", "normal"):
             raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
         bounds = _checked_ranges(ranges, decimals)
-        # NumPy, since on arrays this small PyTorch spends its time in overhead and thread barriers.
-        rng = np.random.default_rng(seed)
-        line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
-        last = rng.integers(low, high, (k, 1))
-        for step in range(last.max()):
-            pixels, targets = _random_examples(k, 100, bounds.numpy(), rng)
-            odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
-            error = odds / odds.sum(2, keepdims=True) - targets
-            line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
-        weight, bias = torch.from_numpy(line)
-        return cls(weight, bias, bounds, choice, decimals)
+        weight, bias = _perceptrons(k, low, high, init, tuple(map(tuple, bounds.tolist())), seed)
+        return cls(torch.tensor(weight), torch.tensor(bias), bounds, choice, decimals)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PixelRedraw":
         """Go to another device, but stay exact where all modules are made shorter, as by ``half()``."""
@@ -186,35 +177,6 @@ class PixelRedraw(nn.Module):
             return cls(tensors["weight"], tensors["bias"], tensors["ranges"], meta["choice"], decimals)
 
 
-class GaussianNoise(nn.Module):
-    """The paper's rival (Section 4.4): add normal noise of ``std``, itself clipped to [-1, 1], then clip to [0, 1].
-
-    ``noise(images, generator)`` has the call shape of ``PixelRedraw``. The paper gives no standard deviation; 1 is
-    our reading of its sentence. With ``truncated`` the noise is TensorFlow's truncated normal: what lies beyond two
-    standard deviations is drawn again.
-    """
-
-    def __init__(self, std: float = 1.0, truncated: bool = False) -> None:
-        super().__init__()
-        if not isinstance(std, Real) or isinstance(std, bool) or not 0 < std < math.inf:
-            raise ValueError(f"std must be a positive number; got {std!r}")
-        if truncated not in (0, 1):
-            raise ValueError(f"truncated must be True or False; got {truncated!r}")
-        self.std: float = std
-        self.truncated: bool = truncated
-
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Add noise to images (float N×C×H×W in [0, 1]); raises ValueError for anything else."""
-        check_images(images)
-        if self.truncated:
-            inside = math.erf(2 / math.sqrt(2))  # the share of a normal distribution within two standard deviations
-            uniform = torch.rand(images.shape, generator=generator, device=images.device)
-            noise = self.std * math.sqrt(2) * torch.erfinv((2 * uniform - 1) * inside)
-        else:
-            noise = self.std * torch.randn(images.shape, generator=generator, device=images.device)
-        return (images + noise.clamp_(-1, 1)).clamp_(0, 1).to(images.dtype)
-
-
 class Quantised(nn.Module):
     """The redraw without its randomness: every pixel becomes what it would be redrawn as on average."""
 
@@ -244,6 +206,23 @@ class RandomInversion(nn.Module):
 
 def _loaded(module: PixelRedraw, _: object) -> None:
     module._find_staircase()  # a function of the module, unlike a lambda, can be pickled
+
+
+@lru_cache(maxsize=64)  # a defence is built again for every network and page
+def _perceptrons(
+    k: int, low: int, high: int, init: str, ranges: tuple[tuple[float, ...], ...], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weight and the bias (k×colours each) that ``PixelRedraw.fit`` finds; not to be written to."""
+    # NumPy, since on arrays this small PyTorch spends its time in overhead and thread barriers.
+    rng, bounds = np.random.default_rng(seed), np.array(ranges)
+    line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
+    last = rng.integers(low, high, (k, 1))
+    for step in range(last.max()):
+        pixels, targets = _random_examples(k, 100, bounds, rng)
+        odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
+        error = odds / odds.sum(2, keepdims=True) - targets
+        line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
+    return line[0], line[1]
 
 
 def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binom, norm, t
+from scipy.special import bdtrc, gammaln, ndtr, ndtri, stdtrit  # scipy.stats takes half a second to import
 
 LEVEL = 0.95
 """The confidence of every interval of this book."""
@@ -93,9 +92,11 @@ def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
     spread = _Spread.of(differences)
     gap = abs(spread.centre - bound)
     if not spread.trainings:
-        return float(2 * norm.sf(gap / spread.images))
+        return float(2 * ndtr(-gap / spread.images))
     if gap >= spread.reach(_SMALLEST):
         return _SMALLEST
+    from scipy.optimize import brentq  # as long, and few need it
+
     return float(brentq(lambda p: spread.reach(p) - gap, _SMALLEST, 1.0))
 
 
@@ -131,8 +132,8 @@ class _Spread(NamedTuple):
 
     def reach(self, p: float) -> float:
         """Half the width of the interval that leaves out a share p."""
-        trainings = float(t.isf(p / 2, self.n - 1)) * self.trainings if self.trainings else 0.0
-        return math.hypot(float(norm.isf(p / 2)) * self.images, trainings)
+        trainings = -float(stdtrit(self.n - 1, p / 2)) * self.trainings if self.trainings else 0.0
+        return math.hypot(-float(ndtri(p / 2)) * self.images, trainings)
 
 
 def _sign_flips(differences: np.ndarray) -> float:
@@ -143,7 +144,13 @@ def _sign_flips(differences: np.ndarray) -> float:
         return 1.0
     positive = np.arange(twos + 1)  # of the twos; the ones must then add up to what is left of the total
     left = total - 2 * (2 * positive - twos)
-    return min(1.0, 2 * float(binom.pmf(positive, twos, 0.5) @ binom.sf(np.ceil((left + ones) / 2) - 1, ones, 0.5)))
+    of_twos = np.exp(gammaln(twos + 1) - gammaln(positive + 1) - gammaln(twos - positive + 1) - twos * math.log(2))
+    return min(1.0, 2 * float(of_twos @ _at_least(np.ceil((left + ones) / 2), ones)))
+
+
+def _at_least(heads: np.ndarray, n: int) -> np.ndarray:
+    """How likely so many heads or more are in n throws of a coin."""
+    return np.where(heads > 0, bdtrc(np.clip(heads - 1, 0, n), n, 0.5), 1.0)
 
 
 def next_training(accuracies: Sequence[float], total: int, of: int) -> Estimate:
@@ -163,7 +170,7 @@ def next_training(accuracies: Sequence[float], total: int, of: int) -> Estimate:
 def _spread(accuracies: Sequence[float]) -> float:
     """Student's quantile times the standard deviation over trainings; 0 of one training."""
     n = len(accuracies)
-    return float(t.ppf((1 + LEVEL) / 2, n - 1)) * statistics.stdev(accuracies) if n > 1 else 0.0
+    return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * statistics.stdev(accuracies) if n > 1 else 0.0
 
 
 def _widened(estimate: Estimate, reach: float) -> Estimate:

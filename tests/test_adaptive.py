@@ -23,7 +23,8 @@ from prlib.attacks import (
 from prlib.attacks.base import LOSSES
 from prlib.cases import judge
 from prlib.data import load
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
+from prlib.redraw import PixelRedraw, Quantised
+from prlib.rivals import GaussianNoise
 
 ONE = PixelRedraw.fit(steps=5000)
 MANY = PixelRedraw.fit(k=5, steps=(300, 3000), init="normal", seed=3)

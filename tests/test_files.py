@@ -29,8 +29,8 @@ from prlib.experiment import Defence, Experiment, Training
 from prlib.fast import FastCNN
 from prlib.files import atomically, locked, save_tensors
 from prlib.profiles import default_recipe, results_folder
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised, RandomInversion
-from prlib.rivals import JPEG, BitDepth, smoothed
+from prlib.redraw import PixelRedraw, Quantised, RandomInversion
+from prlib.rivals import JPEG, BitDepth, GaussianNoise, smoothed
 from prlib.run import Context, prepare, run, verify
 from prlib.snapshot import Snapshot, load_model, snapshot_path
 from prlib.store import Store

@@ -16,7 +16,8 @@ from prlib.attacks.base import check_parameters, loss_gradient
 from prlib.cases import judge
 from prlib.data import Split, load
 from prlib.guard import copied, guard
-from prlib.redraw import GaussianNoise, PixelRedraw
+from prlib.redraw import PixelRedraw
+from prlib.rivals import GaussianNoise
 from prlib.train import Recipe, train, transformed
 
 N, SIDE = 40, 4

@@ -25,7 +25,7 @@ NETWORKS = {"undefended": "none", "redrawn": "pr"}
 SETTINGS = json.loads((ROOT / "book" / "_root" / "play" / "settings.json").read_text())
 DATASETS = SETTINGS["datasets"]
 IMAGES = {
-    name: to_float(load(name, "test", root="sample").images[:n]) for name, n in {"mnist": 20, "cifar10": 6}.items()
+    name: to_float(load(name, "test", root="sample").images[:n]) for name, n in {"mnist": 10, "cifar10": 4}.items()
 }
 # Runs the body of an async function with the page's modules at hand; its images are lists of lists.
 WITH_MODULES = """async (given) => {

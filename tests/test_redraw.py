@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy import stats
 
-from prlib.redraw import RANGES, GaussianNoise, PixelRedraw, Quantised, RandomInversion
+from prlib.redraw import RANGES, PixelRedraw, Quantised, RandomInversion
+from prlib.rivals import GaussianNoise
 
 ALPHA = 1e-4
 
@@ -44,6 +45,13 @@ def breakpoints(weight, bias):
     x = np.linspace(0, 1, 100_001)
     winner = (np.outer(x, weight) + bias).argmax(1)
     return x[1:][np.diff(winner) != 0]
+
+
+def test_redraws_that_were_fitted_alike_share_nothing():
+    one, other = PixelRedraw.fit(steps=10), PixelRedraw.fit(steps=10)
+    assert torch.equal(one.weight, other.weight) and one.weight.any()
+    one.weight.zero_()
+    assert torch.equal(other.weight, PixelRedraw.fit(steps=10).weight) and other.weight.any()
 
 
 def test_fitted_thresholds_agree_with_a_numpy_fit_of_the_same_procedure():

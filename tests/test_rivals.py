@@ -32,8 +32,8 @@ from prlib.findings.rivals import TESTED_WITH, certificates, compared, randomnes
 from prlib.pages.records import committed
 from prlib.profiles import default_attack, default_defence
 from prlib.record import Cell, Record, pack, pack_counts, parse_record, unpack_counts
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
-from prlib.rivals import JPEG, BitDepth, Voted, smoothed
+from prlib.redraw import PixelRedraw, Quantised
+from prlib.rivals import JPEG, BitDepth, GaussianNoise, Voted, smoothed
 from prlib.run import Context, run
 from prlib.store import Store
 

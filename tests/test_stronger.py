@@ -25,7 +25,8 @@ from prlib.attacks.directions import DIRECTIONS, Adam, Momentum
 from prlib.attacks.registry import KINDS
 from prlib.experiment import Defence, Experiment, Training
 from prlib.profiles import default_attack, default_defence, default_recipe
-from prlib.redraw import GaussianNoise, PixelRedraw, Quantised
+from prlib.redraw import PixelRedraw, Quantised
+from prlib.rivals import GaussianNoise
 
 ONE = PixelRedraw.fit(steps=5000)
 STAIRS = Staircase.of(ONE)

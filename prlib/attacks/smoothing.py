@@ -4,7 +4,7 @@ import math
 from numbers import Integral
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 CONFIDENCE = 0.999
 """With which each image's radius holds; Cohen et al.'s."""
@@ -35,8 +35,8 @@ def certified_radius(right: np.ndarray, draws: int, std: float, confidence: floa
         raise ValueError(
             f"the right answers must be from 0 to {draws}, all draws; got {counts.min()} to {counts.max()}"
         )
-    least = beta.ppf(1 - confidence, np.maximum(counts, 1), draws - counts + 1)
-    return np.where((counts > 0) & (least > 0.5), std * norm.ppf(least), 0.0)
+    least = betaincinv(np.maximum(counts, 1), draws - counts + 1, 1 - confidence)
+    return np.where((counts > 0) & (least > 0.5), std * ndtri(least), 0.0)
 
 
 def enclosing_l2(epsilon: float, values: int) -> float:
