@@ -6,7 +6,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import seaborn as sns
 import torch
 from torch import nn
 
@@ -14,7 +13,7 @@ from prlib.chosen import Chosen
 from prlib.data import Split
 from prlib.findings.pairs import Bits, OneTraining
 from prlib.pages import figures
-from prlib.pages.figures.drawing import NARROW, WIDE, Layout, style
+from prlib.pages.figures.drawing import NARROW, WIDE, Layout, letters, style
 from prlib.pages.figures.method import cases
 from prlib.pages.figures.results import accuracy_over_epochs, over_epsilon
 from prlib.record import pack
@@ -144,7 +143,7 @@ def styled():
 @pytest.mark.usefixtures("styled")
 @pytest.mark.parametrize("layout", [WIDE, NARROW])
 def test_nothing_sticks_out_of_the_page(cells, layout):
-    with sns.plotting_context("notebook", font_scale=layout.scale):
+    with mpl.rc_context(letters(layout)):
         figure = accuracy_over_epochs(layout, cells)
         figure.draw_without_rendering()
         needed, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
