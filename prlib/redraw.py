@@ -93,10 +93,7 @@ class PixelRedraw(nn.Module):
         choice: str = "pixel",
         decimals: int | None = 2,
     ) -> "PixelRedraw":
-        """Train k PR models on random pixels (paper, Algorithm 1, line 4; details from the released code).
-
-        Every step shows each model 100 uniform pixels, each labelled with a colour drawn uniformly from those whose
-        range holds it, and descends the softmax cross-entropy by plain SGD with learning rate 0.1.
+        """Train k PR models on random pixels, by ``perceptrons``, and redraw with them.
 
         Args:
             k: number of models.
@@ -110,7 +107,7 @@ class PixelRedraw(nn.Module):
         if init not in ("zeros", "normal"):
             raise ValueError(f'init must be "zeros" or "normal"; got {init!r}')
         bounds = _checked_ranges(ranges, decimals)
-        weight, bias = _perceptrons(k, low, high, init, tuple(map(tuple, bounds.tolist())), seed)
+        weight, bias = perceptrons(k, low, high, init, tuple(map(tuple, bounds.tolist())), seed)
         return cls(torch.tensor(weight), torch.tensor(bias), bounds, choice, decimals)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PixelRedraw":
@@ -209,10 +206,21 @@ def _loaded(module: PixelRedraw, _: object) -> None:
 
 
 @lru_cache(maxsize=64)  # a defence is built again for every network and page
-def _perceptrons(
+def perceptrons(
     k: int, low: int, high: int, init: str, ranges: tuple[tuple[float, ...], ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weight and the bias (k×colours each) that ``PixelRedraw.fit`` finds; not to be written to."""
+    """Train k PR models on random pixels (paper, Algorithm 1, line 4; details from the released code).
+
+    Every step shows each model 100 uniform pixels, each labelled with a colour drawn uniformly from those whose range
+    holds it, and descends the softmax cross-entropy by plain SGD with learning rate 0.1.
+
+    Args:
+        low, high: each model's steps are drawn uniformly from [low, high).
+        k, init, ranges, seed: those of ``PixelRedraw.fit``, which checks them.
+
+    Returns:
+        Weight and bias, k×colours each, read-only.
+    """
     # NumPy, since on arrays this small PyTorch spends its time in overhead and thread barriers.
     rng, bounds = np.random.default_rng(seed), np.array(ranges)
     line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
@@ -222,6 +230,7 @@ def _perceptrons(
         odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
         error = odds / odds.sum(2, keepdims=True) - targets
         line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
+    line.flags.writeable = False  # the next to ask gets the same arrays
     return line[0], line[1]
 
 

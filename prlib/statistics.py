@@ -95,7 +95,7 @@ def p_value(differences: np.ndarray, bound: float = 0.0) -> float:
         return float(2 * ndtr(-gap / spread.images))
     if gap >= spread.reach(_SMALLEST):
         return _SMALLEST
-    from scipy.optimize import brentq  # as long, and few need it
+    from scipy.optimize import brentq  # takes half a second, and few need it
 
     return float(brentq(lambda p: spread.reach(p) - gap, _SMALLEST, 1.0))
 

@@ -107,6 +107,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")  # every visit is a first one
+        super().end_headers()
+
 
 @pytest.fixture(scope="session")
 def address(site: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from prlib.redraw import RANGES, PixelRedraw, Quantised, RandomInversion
+from prlib.redraw import RANGES, PixelRedraw, Quantised, RandomInversion, perceptrons
 from prlib.rivals import GaussianNoise
 
 ALPHA = 1e-4
@@ -51,6 +51,7 @@ def test_redraws_that_were_fitted_alike_share_nothing():
     one, other = PixelRedraw.fit(steps=10), PixelRedraw.fit(steps=10)
     assert torch.equal(one.weight, other.weight) and one.weight.any()
     one.weight.zero_()
+    perceptrons.cache_clear()
     assert torch.equal(other.weight, PixelRedraw.fit(steps=10).weight) and other.weight.any()
 
 

@@ -60,8 +60,10 @@ STYLE: dict[Any, Any] = {
     "patch.force_edgecolor": True,
     "svg.hashsalt": "prlib",  # the same bytes for the same figure
     **dict.fromkeys(["axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"], INK),
-    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in {"major.size": 6, "major.width": 1.25}.items()},
-    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in {"minor.size": 4, "minor.width": 1}.items()},
+    **dict.fromkeys(["xtick.major.size", "ytick.major.size"], 6),
+    **dict.fromkeys(["xtick.major.width", "ytick.major.width"], 1.25),
+    **dict.fromkeys(["xtick.minor.size", "ytick.minor.size"], 4),
+    **dict.fromkeys(["xtick.minor.width", "ytick.minor.width"], 1),
 }
 """What all figures look like, as matplotlib's parameters."""
 
@@ -140,7 +142,7 @@ def drawn(draw: Callable[Concatenate[Layout, _Given], Figure]) -> Callable[_Give
 
 def style() -> None:
     """Set the common style: colour-blind safe, and the same bytes for the same figure."""
-    mpl.rcParams |= STYLE | letters(WIDE)
+    mpl.rcParams.update(STYLE | letters(WIDE))
 
 
 def letters(layout: Layout) -> dict[Any, Any]:
