@@ -26,7 +26,7 @@ CERTIFYING = 5
 STARTING = 4
 """Seconds before a training's first step or judgement, in which a process starts, reads images and fits the redraw."""
 
-PROCESS, COPIES = 2200, 10
+PROCESS, COPIES = 2500, 10
 """Megabytes that a job holds at most, of the process, and how many times the bytes of its dataset's images."""
 
 

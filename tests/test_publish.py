@@ -1,5 +1,6 @@
 """Taking the book along and publishing it: Colab, Binder, downloads, the PDF, the workflows of GitHub Actions."""
 
+import functools
 import os
 import re
 import runpy
@@ -43,6 +44,7 @@ def fetching(url):
     return cell.source
 
 
+@functools.cache
 def page(path):
     return BeautifulSoup(path.read_text(), "html.parser")
 
