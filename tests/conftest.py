@@ -16,6 +16,7 @@ from pathlib import Path
 import papermill
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from filelock import FileLock, Timeout
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -93,6 +94,12 @@ def site(chapters: Path, together: Path) -> Path:
             assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
             shutil.rmtree(out / "_build" / ".doctrees", ignore_errors=True)
     return out / "_build" / "html"
+
+
+@functools.cache
+def parsed(path: Path) -> BeautifulSoup:
+    """A page of the site, to be read only: all tests of a process share it."""
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
 
 
 def make_stale(records: Path) -> None:

@@ -1,6 +1,5 @@
 """Taking the book along and publishing it: Colab, Binder, downloads, the PDF, the workflows of GitHub Actions."""
 
-import functools
 import os
 import re
 import runpy
@@ -15,8 +14,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import yaml
-from bs4 import BeautifulSoup
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, parsed
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -44,13 +42,8 @@ def fetching(url):
     return cell.source
 
 
-@functools.cache
-def page(path):
-    return BeautifulSoup(path.read_text(), "html.parser")
-
-
 def addresses(path):
-    return [link["href"] for link in page(path).find_all("a", href=True)]
+    return [link["href"] for link in parsed(path).find_all("a", href=True)]
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -160,7 +153,7 @@ def test_pages_link_to_nothing_that_needs_an_address_unless_it_is_known(site):
         pytest.skip("the address is known")
     for path in (site / "book").rglob("*.html"):
         assert not [link for link in addresses(path) if "colab.research" in link or "mybinder" in link]
-        assert not page(path).select("link[rel=canonical], .btn-source-repository-button")
+        assert not parsed(path).select("link[rel=canonical], .btn-source-repository-button")
 
 
 @pytest.mark.slow
@@ -179,7 +172,7 @@ def test_a_fork_needs_only_its_address(site, tmp_path):
     assert not [link for link in text if "colab.research" in link or "mybinder" in link]
     for name, links in (("setting.ipynb", chapter), ("references.md", text)):
         assert {FORK, f"{FORK}/blob/main/book/{name}?plain=1", f"../{TAKE_AWAY['PDF']}"} <= set(links)
-    canonical = page(book / "setting.html").find("link", rel="canonical")
+    canonical = parsed(book / "setting.html").find("link", rel="canonical")
     assert canonical["href"] == "https://someone.github.io/a-fork/book/setting.html"
 
 
@@ -203,7 +196,7 @@ def test_an_address_that_would_give_dead_links_is_refused(url):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_is_downloaded_as_the_executed_notebook(site, chapters, name):
-    (link,) = [a for a in page(site / "book" / f"{name}.html").select("a.btn-download-source-button")]
+    (link,) = [a for a in parsed(site / "book" / f"{name}.html").select("a.btn-download-source-button")]
     downloaded = (site / "book" / link["href"]).resolve()
     assert downloaded.suffix == ".ipynb" and downloaded.read_bytes() == (chapters / f"{name}.ipynb").read_bytes()
     code = [cell for cell in nbformat.read(downloaded, 4).cells if cell.cell_type == "code"]
@@ -218,13 +211,13 @@ def test_the_book_as_pdf(site, tmp_path, browser):
     text = [p.extract_text() for p in pdf.pages]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    titles = [page(site / f"{name}.html").h1.find_all(string=True, recursive=False)[0] for name in files]
+    titles = [parsed(site / f"{name}.html").h1.find_all(string=True, recursive=False)[0] for name in files]
     started = {e.title: pdf.get_destination_page_number(e) for e in pdf.outline if not isinstance(e, list)}
     contents = " ".join(text[1 : min(started.values())])
     for title in titles:
         (start,) = [number for name, number in started.items() if name.endswith(title)]
         assert title.split()[0] in text[start] and re.search(rf"\b{start + 1}\b", contents), title
-    captions = {c.get_text() for name in files for c in page(site / f"{name}.html").select(".caption-number")}
+    captions = {c.get_text() for name in files for c in parsed(site / f"{name}.html").select(".caption-number")}
     whole = re.sub(r"\s+", " ", " ".join(text))
     assert captions and [c for c in captions if c.strip() not in whole] == []
     assert not re.search(r"Show code cell|\\\(|\\\[|report\.start", whole)

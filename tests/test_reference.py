@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from conftest import parsed
 from pybtex.database import parse_file
 
 import prlib
@@ -25,7 +26,7 @@ ENTRIES = parse_file(ROOT / "references.bib").entries
 
 
 def page(site: Path, name: str) -> BeautifulSoup:
-    return BeautifulSoup((site / "book" / f"{name}.html").read_text(), "html.parser")
+    return parsed(site / "book" / f"{name}.html")
 
 
 def public_names(module_name: str) -> set[str]:
@@ -36,7 +37,8 @@ def public_names(module_name: str) -> set[str]:
     names = {name for name in assigned & set(vars(module)) if name.isupper() and len(name) > 1}
     names -= {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     for name, value in vars(module).items():
-        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__:
+        function = inspect.isfunction(inspect.unwrap(value))  # also a cached one
+        if (inspect.isclass(value) or function) and value.__module__ == module.__name__:
             names.add(name)
             members = vars(value) if inspect.isclass(value) else {}
             kinds = (property, classmethod, staticmethod)

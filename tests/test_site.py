@@ -15,6 +15,7 @@ import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
+from conftest import parsed
 from playwright.sync_api import Page, expect
 from recompute import REDRAWN, bits, places
 from scipy.stats import binomtest
@@ -39,11 +40,6 @@ OF_THE_PAPER = {
     "book/question3.html": ["Table 4", "Table 7"],
     "book/question4.html": ["Table 5", "Fig. 5"],
 }
-
-
-@functools.cache
-def parsed(path: Path) -> BeautifulSoup:
-    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
 
 
 @functools.cache
@@ -270,7 +266,6 @@ OBSERVE_SHIFTS = """window.shift = 0; new PerformanceObserver(list => list.getEn
 # not decide where something lies above; nor of single letters and of what is hidden or disabled, which count for none.
 LOOKS = """(() => {
     const grounds = new Map(), seen = new Map();
-    const fields = "input, select, textarea";
     const ground = element => {
         if (!element) return "";
         if (!grounds.has(element)) {
@@ -282,9 +277,8 @@ LOOKS = """(() => {
         return grounds.get(element);
     };
     for (const element of document.querySelectorAll("body *")) {
-        element.removeAttribute("data-look");
         const text = [...element.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data);
-        if (element.matches(fields)) element.setAttribute("data-look", "");
+        if (element.matches("input, select, textarea")) element.setAttribute("data-look", "");
         if (text.join("").trim().length < 2 || element.closest("[inert], [aria-disabled=true], :disabled")) continue;
         if (!element.checkVisibility({ checkVisibilityCSS: true, checkOpacity: true })) continue;
         const { color, fontSize, fontWeight, textShadow } = getComputedStyle(element);

@@ -38,9 +38,6 @@ UNINVERTED = "uninverted"
 ROW = 0.19
 """The height of a line of small text, in inches."""
 
-INK = "0.15"
-"""The gray of text and axes."""
-
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9", "#d55e00"]
 """Seaborn's colour-blind palette; its fourth comes last, being hard to tell from the second on an inverted page."""
 
@@ -59,7 +56,7 @@ STYLE: dict[Any, Any] = {
     "patch.edgecolor": "w",
     "patch.force_edgecolor": True,
     "svg.hashsalt": "prlib",  # the same bytes for the same figure
-    **dict.fromkeys(["axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"], INK),
+    **dict.fromkeys(["axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"], "0.15"),
     **dict.fromkeys(["xtick.major.size", "ytick.major.size"], 6),
     **dict.fromkeys(["xtick.major.width", "ytick.major.width"], 1.25),
     **dict.fromkeys(["xtick.minor.size", "ytick.minor.size"], 4),
