@@ -256,8 +256,7 @@ def to_json(thing: Any) -> dict[str, Any]:
     values: dict[str, Any] = {field.name: _plain(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
     if "options" in values:
         values["options"] = dict(values["options"])
-    if "success" in values or "n_test" in values:  # a cell or an experiment
-        values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
+    values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
     if "epsilon" in values:  # of an attack or a cell
         name = "attack" if "attack" in values else "name"
         values[name] = labelled(values[name], values.pop("epsilon"))
@@ -273,7 +272,8 @@ def _plain(value: Any) -> Any:
 
 
 # Not said in JSON, as before there was another value.
-_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0, "often": ""}
+_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0}
+_LEFT_OUT |= {"often": "", "autocast": "float32"}
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

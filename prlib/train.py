@@ -17,6 +17,7 @@ from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
 from prlib.files import intact, parse_tensors, save_tensors
+from prlib.machine import check_autocast
 from prlib.model import CLASSES
 from prlib.snapshot import PRECISIONS, Snapshot, load_model, snapshot_path
 
@@ -36,13 +37,16 @@ class Recipe:
 
     Defaults are the released MNIST script's; ``init`` and ``label_smoothing`` are others in the CIFAR-10 script, and a
     variant of a defence may have a recipe of its own (``prlib/profiles/protocol.yaml``). Smoothing s makes the target
-    of the true class 1 - s + s/10 and of each other class s/10.
+    of the true class 1 - s + s/10 and of each other class s/10. ``autocast`` is the precision in which a step
+    multiplies, "float32", or "bfloat16" on a CPU with instructions for it; weights, their gradients and Adam stay
+    float32 (Micikevicius et al., 2018).
     """
 
     init: str = "normal"
     label_smoothing: float = 0.1
     batch_size: int = 128
     learning_rate: float = 1e-3
+    autocast: str = "float32"
 
 
 def transformed(transform: Transform | None) -> Preparation:
@@ -83,7 +87,8 @@ def train(
 
     Raises:
         OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
-        ValueError: a label is none of the network's classes, a file is damaged, or the loss is no longer finite.
+        ValueError: a label is none of the network's classes, a file is damaged, the loss is no longer finite, or the
+            device cannot compute as the recipe says.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
@@ -126,6 +131,7 @@ class _Run:
         first: int,
         name: str,
     ) -> None:
+        check_autocast(recipe.autocast, device)
         self.recipe, self.prepare, self.device, self.name = recipe, prepare, device, name
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
@@ -174,7 +180,9 @@ class _Run:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take one step of Adam on a batch and return its loss."""
-        loss = nn.functional.cross_entropy(self.model(images), labels, label_smoothing=self.recipe.label_smoothing)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bfloat16"):
+            logits = self.model(images).float()
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -6,20 +6,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prlib import winograd
 from prlib.attacks import Adversary
 from prlib.data import load
+from prlib.experiment import Defence, Experiment, Training
 from prlib.fast import SMALLEST_BATCH, FastCNN
 from prlib.files import save_tensors
+from prlib.machine import check_autocast
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
+from prlib.run import Context, check
 from prlib.snapshot import Snapshot, load_model
-from prlib.train import Recipe, train, transformed
+from prlib.store import Store
+from prlib.train import Recipe, _Run, train, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -294,6 +301,52 @@ def test_damaged_snapshots_are_refused_by_name(few, tmp_path):
 def test_epochs_start_at_one(few, tmp_path, epochs):
     with pytest.raises(ValueError, match="positive"):
         list(train(few, Recipe(), AS_THEY_ARE, epochs, 0, tmp_path))
+
+
+class Products(TorchDispatchMode):
+    """Notes which precisions matrices and images are multiplied in."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ in ("mm", "addmm", "bmm", "convolution", "convolution_backward"):
+            self.seen.update([args[0].dtype])
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("size", [28, 30])  # the fast way, and layer by layer
+def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_updates_in_float32(few, tmp_path, monkeypatch, size):
+    monkeypatch.setattr("prlib.machine._cpuinfo", lambda field: "fpu avx512_bf16")
+    split = replace(few, images=torch.nn.functional.pad(few.images, (0, size - 28) * 2))
+    losses = {}
+    for autocast, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        recipe = Recipe(autocast=autocast)
+        run = _Run(split, recipe, AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
+        with Products() as products:
+            losses[autocast] = run.step(split.images[:128].float() / 255, split.labels[:128])
+        assert products.seen.keys() == {precision} and products.seen.total() >= 9
+        state = [value for one in run.optimizer.state_dict()["state"].values() for value in one.values()]
+        assert {value.dtype for value in [*run.model.parameters(), *state]} == {torch.float32}
+    # bfloat16 has 8 bits, so a logit is off by some hundredths of its size.
+    assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02
+
+
+def test_bfloat16_is_refused_where_it_is_not_computed_in(few, tmp_path, monkeypatch):
+    monkeypatch.setattr("prlib.machine._cpuinfo", lambda field: "" if field == "flags" else "Old CPU")
+    in_bfloat16 = Recipe(autocast="bfloat16")
+    with pytest.raises(ValueError, match="needs a CPU with avx512_bf16 or amx_bf16 among its flags; got Old CPU"):
+        next(train(few, in_bfloat16, AS_THEY_ARE, [1], 0, tmp_path))
+    training = Training("mnist", "sample", 150, Defence("pr-bfloat16"), in_bfloat16, 0)
+    context = Context(Store(tmp_path), progress="none")
+    with pytest.raises(ValueError, match="got Old CPU"):
+        check([Experiment(training, (Defence(),), (1,), 10)], context)
+    with pytest.raises(ValueError, match="got device 'cuda:0'"):
+        check_autocast("bfloat16", "cuda:0")
+    with pytest.raises(ValueError, match="autocast must be float32 or bfloat16; got 'float16'"):
+        check_autocast("float16", "cpu")
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 SCRIPT = """

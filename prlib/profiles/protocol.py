@@ -57,6 +57,7 @@ class _Recipe(Checked):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     batch_size: Natural = 1
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    autocast: Literal["float32", "bfloat16"] = "float32"
 
 
 class _Attack(Checked):
