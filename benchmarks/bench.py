@@ -14,14 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peers import cw, loop, network, redrawing, steps
+from peers import bfloat16, cw, loop, network, redrawing, steps
 from timing import Row, threads
 from whole import evaluation, growth, memory, peak, side_by_side
 
 from prlib.machine import device_name, git
 from prlib.pages.tables import significant
 
-TABLES = {f.__name__: f for f in (network, loop, redrawing, steps, cw, evaluation, growth, side_by_side, memory)}
+TABLES = {
+    f.__name__: f for f in (network, loop, bfloat16, redrawing, steps, cw, evaluation, growth, side_by_side, memory)
+}
 ON_TWO_THREADS = ("network", "redrawing", "steps")
 
 
@@ -62,6 +64,9 @@ def main() -> None:
             with threads(n):
                 rows = list(TABLES[name]())
             title = " ".join((TABLES[name].__doc__ or "").split())
+            if not rows:
+                print(f"\n{title} Not on this machine.")
+                continue
             result["tables"] = [t for t in result["tables"] if (t["name"], t["threads"]) != (name, n)]
             result["tables"].append({"name": name, "commit": commit, "title": title, "threads": n, "rows": rows})
             show(f"{title} {'One thread' if n == 1 else f'{n} threads'}.", rows)

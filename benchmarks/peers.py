@@ -4,6 +4,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from art.estimators.classification import PyTorchClassifier  # noqa: E402
 from prlib import attacks  # noqa: E402
 from prlib.data import load, to_float  # noqa: E402
 from prlib.fast import FastCNN  # noqa: E402
+from prlib.machine import check_autocast  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
 from prlib.pages.story import published_network  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.train import Recipe, train, transformed  # noqa: E402
+from prlib.train import Recipe, _Run, train, transformed  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
 WANTED = {(1, 28): (1.6, 2.0), (3, 32): (1.4, 1.8)}
@@ -89,6 +91,20 @@ def loop() -> Iterator[Row]:
 
     mine, usual = medians(ours, theirs, turns=5)
     yield compare("training, 1,920 images", "DataLoader, layer by layer", mine, usual)
+
+
+def bfloat16() -> Iterator[Row]:
+    """A training step that multiplies in bfloat16, against one in float32, both ours."""
+    with suppress(ValueError):  # a CPU that does not compute in bfloat16
+        check_autocast("bfloat16", "cpu")
+        for name in ("mnist", "cifar10-gray", "cifar10"):
+            split = load(name, "train", "sample").take(130, seed=0)
+            images, labels = to_float(split.images[:128]), split.labels[:128]
+            recipes = (Recipe(autocast="bfloat16"), Recipe())
+            runs = [_Run(split, recipe, transformed(None), 0, Path(), "cpu", 1, "") for recipe in recipes]
+            ours, theirs = medians(*(partial(run.step, images, labels) for run in runs), turns=25)
+            shape = "×".join(map(str, images.shape))
+            yield compare(f"training step, {shape}", "in float32", ours, theirs, 1.3)
 
 
 def redrawing() -> Iterator[Row]:
