@@ -19,7 +19,7 @@ from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training, unlabelled
 from prlib.findings.cells import compare, measured
 from prlib.findings.checks import UNBOUNDED, checks, sanity, worst_cases
-from prlib.findings.choices import ablations, reasons
+from prlib.findings.choices import ablations, like_another_seed, reasons
 from prlib.findings.claims import Comparison, decided, judge_claim, word
 from prlib.findings.here import beside
 from prlib.findings.pairs import minus
@@ -631,6 +631,24 @@ def test_variants_that_a_run_has_not_measured_are_those_of_the_tenth_at_the_same
     for records in (own, own + half):
         cells = pages.variants(records, "pr-100", ["curves-pr", "partial-convergence"])
         assert list(zip(cells.defence, cells.epochs, strict=True)) == [("pr", 50), ("pr-100", 50)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_variant_is_like_another_seed_within_the_prediction_interval_of_the_others(n):
+    """Student's, by SciPy, for one more value of a normal sample; two trainings are too few to say."""
+    accuracies = [0.5, 0.53, 0.56, 0.52, 0.51][:n]
+    reach = stats.t.ppf(0.975, n - 1) * np.std(accuracies, ddof=1) * math.sqrt(1 + 1 / n)
+    low, high = np.mean(accuracies) - reach, np.mean(accuracies) + reach
+
+    def row(variant, trained):
+        default, own = ([SimpleNamespace(accuracy=a) for a in found] for found in (accuracies, trained))
+        return {"variant": variant, "defence": "pr-bfloat16", "n_test": 100, "trainings": own} | {
+            "default_trainings": default
+        }
+
+    trained = [low - 0.001, low + 0.001, high - 0.001, high + 0.001]
+    found = like_another_seed(pd.DataFrame([row("pr-bfloat16", trained), row("bim-quarter", trained)]))
+    assert found == ((2, 4) if n >= 3 else (0, 0))
 
 
 def test_effects_count_what_is_beyond_chance():

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from prlib import paper
-from prlib.findings.cells import COLUMNS, compare, expected
+from prlib.findings.cells import COLUMNS, ENOUGH, compare, expected
 from prlib.findings.pairs import minus
 from prlib.findings.variants import adjusted
-from prlib.statistics import over_trainings, p_value, paired
+from prlib.statistics import next_training, over_trainings, p_value, paired
 
 
 def ablations(cells: pd.DataFrame) -> pd.DataFrame:
@@ -48,6 +48,22 @@ def _compared(pair: Any, found: np.ndarray) -> dict[str, Any]:
     )
     values = {"ours": ours, "default": default, "default_trainings": pair.default}
     return values | {"difference": paired(found), "p": p_value(found)}
+
+
+def like_another_seed(ablated: pd.DataFrame) -> tuple[int, int]:
+    """How many trainings of variants lie where 19 of 20 more trainings of the base would, and of how many.
+
+    That is known of cells whose base has ``ENOUGH`` trainings; the images are the same, so only trainings differ
+    (``prlib.statistics.next_training``). Of variants that need no other training there is nothing to say.
+    """
+    within = [
+        low - 1e-9 <= one.accuracy <= high + 1e-9
+        for row in ablated[ablated.variant == ablated.defence].itertuples()
+        if len(row.default_trainings) >= ENOUGH
+        for _, low, high in [next_training([one.accuracy for one in row.default_trainings], row.n_test, row.n_test)]
+        for one in row.trainings
+    ]
+    return sum(within), len(within)
 
 
 def reasons(measured: pd.DataFrame, ablated: pd.DataFrame, **where: Any) -> pd.DataFrame:

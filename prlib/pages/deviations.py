@@ -10,7 +10,7 @@ from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, measured
-from prlib.findings.choices import ablations, reasons
+from prlib.findings.choices import ablations, like_another_seed, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.records import committed
@@ -74,10 +74,14 @@ def explained(table: int) -> Table | Markdown:
 
 
 def effects(found: pd.DataFrame) -> Table:
-    """A row for each other reading of a choice in ``prlib.findings.choices.ablations``: its effect."""
+    """A row for each other reading of a choice in ``prlib.findings.choices.ablations``: its effect.
+
+    "like another seed" is as ``prlib.findings.choices.like_another_seed`` counts.
+    """
     rows = []
     for (id_, topic, variant, base), group in found.groupby(["id", "topic", "variant", "base"], sort=False):
         values = [d.value for d in group.difference]
+        within, of = like_another_seed(group)
         rows.append(
             {
                 "choice": f"**{id_}** {topic}",
@@ -86,11 +90,16 @@ def effects(found: pd.DataFrame) -> Table:
                 "accuracies": len(group),
                 "changed beyond chance": int((group.p <= ALPHA).sum()),
                 "from … to": (min(values), max(values)),
+                "like another seed": f"{within} of {of}" if of else "",
             }
         )
     between = Column(lambda ends: with_minus("{:+.3f} … {:+.3f}".format(*ends)))
     columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
-    return Table(frame(rows), "What the other reading of each choice changes.", "effects", columns)
+    caption = (
+        "What the other reading of each choice changes. *Like another seed* counts the accuracies of a variant's "
+        "trainings that lie where 19 of 20 more trainings of the recipe as it is would; it needs three of those."
+    )
+    return Table(frame(rows), caption, "effects", columns)
 
 
 def ablated(found: pd.DataFrame, profile: str) -> Table:
