@@ -18,7 +18,7 @@ from conftest import CHAPTERS, ROOT, parsed
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from pypdf import PdfReader
+from pypdfium2 import PdfDocument
 from sphinx.errors import ConfigError
 
 FORK = "https://github.com/someone/a-fork"
@@ -206,13 +206,13 @@ def test_a_chapter_is_downloaded_as_the_executed_notebook(site, chapters, name):
 def test_the_book_as_pdf(site, tmp_path, browser):
     command = [sys.executable, ROOT / "workflow" / "pdf", site, tmp_path / "book.pdf"]
     subprocess.run(command, check=True)
-    pdf = PdfReader(tmp_path / "book.pdf")
-    assert {tuple(map(round, p.mediabox[2:])) for p in pdf.pages} == {(595, 842)}
-    text = [p.extract_text() for p in pdf.pages]
+    pdf = PdfDocument(tmp_path / "book.pdf")
+    assert {tuple(map(round, page.get_size())) for page in pdf} == {(595, 842)}
+    text = [page.get_textpage().get_text_bounded() for page in pdf]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     titles = [parsed(site / f"{name}.html").h1.find_all(string=True, recursive=False)[0] for name in files]
-    started = {e.title: pdf.get_destination_page_number(e) for e in pdf.outline if not isinstance(e, list)}
+    started = {entry.get_title(): entry.get_dest().get_index() for entry in pdf.get_toc() if entry.level == 0}
     contents = " ".join(text[1 : min(started.values())])
     for title in titles:
         (start,) = [number for name, number in started.items() if name.endswith(title)]
