@@ -59,18 +59,25 @@ def test_chapters_are_committed_executed(name):
     assert any(cell.outputs for cell in code)
 
 
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ({"eps": 0.3}, "'eps'"),
-        ({"epsilon": 3}, "epsilon must be"),
-        ({"seeds": 1}, "seeds must be a list"),
-        ({"device": "abacus"}, "'abacus'"),
-    ],
-)
+WRONG = [
+    ({"eps": 0.3}, "'eps'"),
+    ({"epsilon": 3}, "epsilon must be"),
+    ({"seeds": 1}, "seeds must be a list"),
+    ({"device": "abacus"}, "'abacus'"),
+]
+
+
+@pytest.mark.parametrize(("given", "named"), WRONG)
+def test_wrong_parameters_are_refused(given, named):
+    told = "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in (TINY | given).items())])
+    with pytest.raises(ValueError, match=named):
+        start(TINY | given | {"In": ["", told]})
+
+
 @pytest.mark.slow
-def test_wrong_parameters_are_refused_before_anything_runs(tmp_path, monkeypatch, given, named):
+def test_a_wrong_parameter_stops_a_chapter_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path / "results"))
+    given, named = WRONG[0]
     with pytest.raises(papermill.PapermillExecutionError, match=named):
         papermill.execute_notebook(
             ROOT / "book" / "question1.ipynb", tmp_path / "out.ipynb", parameters=TINY | given, progress_bar=False
