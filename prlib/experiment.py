@@ -256,7 +256,7 @@ def to_json(thing: Any) -> dict[str, Any]:
     values: dict[str, Any] = {field.name: _plain(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
     if "options" in values:
         values["options"] = dict(values["options"])
-    values = {name: value for name, value in values.items() if value != _LEFT_OUT.get(name, NotImplemented)}
+    values = {name: value for name, value in values.items() if value != _USUAL.get(name, NotImplemented)}
     if "epsilon" in values:  # of an attack or a cell
         name = "attack" if "attack" in values else "name"
         values[name] = labelled(values[name], values.pop("epsilon"))
@@ -272,8 +272,7 @@ def _plain(value: Any) -> Any:
 
 
 # Not said in JSON, as before there was another value.
-_LEFT_OUT = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0}
-_LEFT_OUT |= {"often": "", "autocast": "float32"}
+_USUAL = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0, "often": "", "autocast": "float32"}
 
 
 def labelled(attack: str, epsilon: float | None) -> str:

@@ -27,8 +27,8 @@ def check_autocast(numbers: str, device: str) -> None:
         raise ValueError(f"autocast must be float32 or bfloat16; got {numbers!r}")
     able = device == "cpu" and {"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split())
     if numbers == "bfloat16" and not able:
-        where = f"{device_name(device)}, which is none" if device == "cpu" else f"device {device!r}"
-        raise ValueError(f"training in bfloat16 needs a CPU with avx512_bf16 or amx_bf16 among its flags; got {where}")
+        here = device_name("cpu") if device == "cpu" else f"device {device!r}"
+        raise ValueError(f"training in bfloat16 needs a CPU with avx512_bf16 or amx_bf16 among its flags; got {here}")
 
 
 def device_name(device: str) -> str:
