@@ -21,28 +21,14 @@ def check_device(device: str) -> None:
         raise ValueError(f"device must be one of {', '.join(available)} on this machine; got {device!r}")
 
 
-def check_autocast(numbers: str, device: str) -> None:
-    """Raise a ValueError unless training on the device can multiply in such numbers, "float32" or "bfloat16"."""
-    if numbers not in ("float32", "bfloat16"):
-        raise ValueError(f"autocast must be float32 or bfloat16; got {numbers!r}")
-    able = device == "cpu" and {"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split())
-    if numbers == "bfloat16" and not able:
-        here = device_name("cpu") if device == "cpu" else f"device {device!r}"
-        raise ValueError(f"training in bfloat16 needs a CPU with avx512_bf16 or amx_bf16 among its flags; got {here}")
-
-
 def device_name(device: str) -> str:
     """What the machine calls its processor, or the GPU."""
     if device != "cpu":
         return torch.cuda.get_device_name(device)
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(field: str) -> str:
-    """What Linux says of its first processor, or nothing."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @contextmanager

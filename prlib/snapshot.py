@@ -20,7 +20,7 @@ SUMS = "SHA256SUMS"
 """The file beside networks that lists their SHA-256, as ``sha256sum`` writes it."""
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
-"""In which numbers snapshots can be written; a training computes, and is interrupted and resumed, in float32.
+"""In which numbers snapshots can be written; a training's own weights and checkpoints are float32.
 
 :meta hide-value:
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
 from prlib.files import intact, parse_tensors, save_tensors
-from prlib.machine import check_autocast
 from prlib.model import CLASSES
 from prlib.snapshot import PRECISIONS, Snapshot, load_model, snapshot_path
 
@@ -31,22 +30,25 @@ Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tens
 """
 
 
+Precision = Literal["float32", "bfloat16"]
+"""In which numbers a step can compute."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How the network is trained: what the released code does where the paper is silent.
 
     Defaults are the released MNIST script's; ``init`` and ``label_smoothing`` are others in the CIFAR-10 script, and a
     variant of a defence may have a recipe of its own (``prlib/profiles/protocol.yaml``). Smoothing s makes the target
-    of the true class 1 - s + s/10 and of each other class s/10. ``autocast`` is the precision in which a step
-    multiplies, "float32", or "bfloat16" on a CPU with instructions for it; weights, their gradients and Adam stay
-    float32 (Micikevicius et al., 2018).
+    of the true class 1 - s + s/10 and of each other class s/10. ``autocast`` is the precision of the network's passes
+    in a step; weights and Adam stay float32 (Kalamkar et al., 2019, arXiv:1905.12322).
     """
 
     init: str = "normal"
     label_smoothing: float = 0.1
     batch_size: int = 128
     learning_rate: float = 1e-3
-    autocast: str = "float32"
+    autocast: Precision = "float32"
 
 
 def transformed(transform: Transform | None) -> Preparation:
@@ -87,12 +89,14 @@ def train(
 
     Raises:
         OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
-        ValueError: a label is none of the network's classes, a file is damaged, the loss is no longer finite, or the
-            device cannot compute as the recipe says.
+        ValueError: a value is not allowed, a label is none of the network's classes, a file is damaged, or the loss is
+            no longer finite.
     """
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
+    if recipe.autocast not in get_args(Precision):
+        raise ValueError(f"autocast must be {' or '.join(get_args(Precision))}; got {recipe.autocast!r}")
     if split.labels.max() >= CLASSES:
         raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
     run = None
@@ -131,7 +135,6 @@ class _Run:
         first: int,
         name: str,
     ) -> None:
-        check_autocast(recipe.autocast, device)
         self.recipe, self.prepare, self.device, self.name = recipe, prepare, device, name
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape

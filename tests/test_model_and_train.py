@@ -17,15 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prlib import winograd
 from prlib.attacks import Adversary
 from prlib.data import load
-from prlib.experiment import Defence, Experiment, Training
 from prlib.fast import SMALLEST_BATCH, FastCNN
 from prlib.files import save_tensors
-from prlib.machine import check_autocast
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
-from prlib.run import Context, check
 from prlib.snapshot import Snapshot, load_model
-from prlib.store import Store
 from prlib.train import Recipe, _Run, train, transformed
 
 
@@ -259,10 +255,12 @@ def test_training_is_what_a_plain_loop_does(few, tmp_path, transform):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # their loss is rounded differently
 
 
-def test_epochs_are_snapshots_of_one_training(few, tmp_path):
-    at_once = dict(train(few, Recipe(), AS_THEY_ARE, [1, 3], 0, tmp_path / "a", progress="none"))
-    alone = dict(train(few, Recipe(), AS_THEY_ARE, [3], 0, tmp_path / "b", progress="none"))
-    later = dict(train(few, Recipe(), AS_THEY_ARE, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
+@pytest.mark.parametrize("autocast", ["float32", "bfloat16"])
+def test_epochs_are_snapshots_of_one_training(few, tmp_path, autocast):
+    how = few, Recipe(autocast=autocast), AS_THEY_ARE
+    at_once = dict(train(*how, [1, 3], 0, tmp_path / "a", progress="none"))
+    alone = dict(train(*how, [3], 0, tmp_path / "b", progress="none"))
+    later = dict(train(*how, [1], 0, tmp_path / "b", progress="none"))  # before b's checkpoint
     for one, other in ((at_once[3], alone[3]), (at_once[1], later[1])):
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
     assert not torch.equal(at_once[1][0].weight, at_once[3][0].weight)
@@ -316,37 +314,43 @@ class Products(TorchDispatchMode):
         return function(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("size", [28, 30])  # the fast way, and layer by layer
-def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_updates_in_float32(few, tmp_path, monkeypatch, size):
-    monkeypatch.setattr("prlib.machine._cpuinfo", lambda field: "fpu avx512_bf16")
-    split = replace(few, images=torch.nn.functional.pad(few.images, (0, size - 28) * 2))
+@pytest.mark.parametrize(("name", "size"), [("mnist", 28), ("cifar10", 32), ("mnist", 30)])  # the last layer by layer
+def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_updates_in_float32(tmp_path, name, size):
+    split = load(name, "train", "sample").take(130, seed=0)
+    split = replace(split, images=nn.functional.pad(split.images, (0, size - split.images.shape[-1]) * 2))
     losses = {}
     for autocast, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        recipe = Recipe(autocast=autocast)
-        run = _Run(split, recipe, AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
+        run = _Run(split, Recipe(autocast=autocast), AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
         with Products() as products:
             losses[autocast] = run.step(split.images[:128].float() / 255, split.labels[:128])
         assert products.seen.keys() == {precision} and products.seen.total() >= 9
         state = [value for one in run.optimizer.state_dict()["state"].values() for value in one.values()]
-        assert {value.dtype for value in [*run.model.parameters(), *state]} == {torch.float32}
-    # bfloat16 has 8 bits, so a logit is off by some hundredths of its size.
+        assert {value.dtype for value in [losses[autocast], *run.model.parameters(), *state]} == {torch.float32}
+    # bfloat16 has 8 bits, and the fast way's transforms lose some of them: a logit is off by some hundredths.
     assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02
 
 
-def test_bfloat16_is_refused_where_it_is_not_computed_in(few, tmp_path, monkeypatch):
-    monkeypatch.setattr("prlib.machine._cpuinfo", lambda field: "" if field == "flags" else "Old CPU")
-    in_bfloat16 = Recipe(autocast="bfloat16")
-    with pytest.raises(ValueError, match="needs a CPU with avx512_bf16 or amx_bf16 among its flags; got Old CPU"):
-        next(train(few, in_bfloat16, AS_THEY_ARE, [1], 0, tmp_path))
-    training = Training("mnist", "sample", 150, Defence("pr-bfloat16"), in_bfloat16, 0)
-    context = Context(Store(tmp_path), progress="none")
-    with pytest.raises(ValueError, match="got Old CPU"):
-        check([Experiment(training, (Defence(),), (1,), 10)], context)
-    with pytest.raises(ValueError, match="got device 'cuda:0'"):
-        check_autocast("bfloat16", "cuda:0")
-    with pytest.raises(ValueError, match="autocast must be float32 or bfloat16; got 'float16'"):
-        check_autocast("float16", "cpu")
-    assert not list(tmp_path.rglob("*.safetensors"))
+def test_under_autocast_a_network_that_learns_nothing_is_pytorchs(few):
+    """Also afterwards, and the gradient of an attack, though the fast way keeps what it has transformed."""
+    fast, plain = FastCNN().eval(), PaperCNN().eval()
+    plain.load_state_dict(fast.state_dict())
+    images = few.images[:20].float() / 255
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(fast(images), plain(images))
+        torch.testing.assert_close(fast(images), plain(images), rtol=1e-4, atol=1e-5)
+    gradients = []
+    for network in (fast.requires_grad_(False), plain.requires_grad_(False)):
+        inputs = images.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            network(inputs).float().square().sum().backward()
+        gradients.append(inputs.grad)
+    assert torch.equal(*gradients)
+
+
+def test_an_unknown_precision_is_refused(few, tmp_path):
+    with pytest.raises(ValueError, match="autocast must be float32 or bfloat16; got 'int8'"):
+        next(train(few, Recipe(autocast="int8"), AS_THEY_ARE, [1], 0, tmp_path))
 
 
 SCRIPT = """

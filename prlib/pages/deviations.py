@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
-from prlib.findings.cells import COLUMNS, measured
+from prlib.findings.cells import COLUMNS, ENOUGH, measured
 from prlib.findings.choices import ablations, like_another_seed, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
@@ -96,8 +96,9 @@ def effects(found: pd.DataFrame) -> Table:
     between = Column(lambda ends: with_minus("{:+.3f} … {:+.3f}".format(*ends)))
     columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
     caption = (
-        "What the other reading of each choice changes. *Like another seed* counts the accuracies of a variant's "
-        "trainings that lie where 19 of 20 more trainings of the recipe as it is would; it needs three of those."
+        "What each variant changes. *Like another seed*: how many of its accuracies lie where one more training of the "
+        f"base would with 95% probability, if the variant was trained and the base at least {ENOUGH} times. Accuracies "
+        "of one training go together."
     )
     return Table(frame(rows), caption, "effects", columns)
 

@@ -55,6 +55,7 @@ class _Deviation(Checked):
     code: Line
     ours: Line
     variants: dict[str, str] = Field({})
+    reading: bool = True
     other: Line = "none"
 
 

@@ -12,6 +12,7 @@ from prlib.data import DATASETS
 from prlib.defences import ADVERSARIES, BUILDERS, check_options
 from prlib.files import check_name
 from prlib.schema import Checked, Line, Natural, Seed, Share, among, parsed, validated
+from prlib.train import Precision
 
 Options = dict[str, Any]
 Place = Annotated[str, among(("default", *DATASETS))]
@@ -57,7 +58,7 @@ class _Recipe(Checked):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     batch_size: Natural = 1
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    autocast: Literal["float32", "bfloat16"] = "float32"
+    autocast: Precision = "float32"
 
 
 class _Attack(Checked):
