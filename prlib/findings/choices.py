@@ -110,8 +110,9 @@ def _explains(cell: Mapping[str, Any], reading: Mapping[str, Any]) -> str:
 
 
 def _is_another_network(row: Mapping[str, Any]) -> bool:
-    """Whether the variant was trained: what is put before a network at test time alone is not."""
-    return bool(row["variant"] == row["defence"] and row["phase"] != "test")
+    """Whether the variant was trained: at test time alone the network is undefended, and new if that is what varies."""
+    new = row["phase"] != "test" or row["variant"].partition("-")[0] == "none"
+    return bool(row["variant"] == row["defence"] and new)
 
 
 def _seeds(reading: Mapping[str, Any]) -> int:
