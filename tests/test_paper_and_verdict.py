@@ -665,7 +665,7 @@ def test_effects_count_what_is_beyond_chance():
     )
     (row,) = table.frame.to_dict("records")
     assert (row["accuracies"], row["changed beyond chance"]) == (3, 2)
-    assert list(table.text()["from … to"]) == ["−0.100 … +0.300"]
+    assert list(table.text()["from … to"]) == ["−0.100\u00a0… +0.300"]
     assert (
         pages.effects(ablations(measured([]))).frame.empty
         and pages.ablated(ablations(measured([])), "tenth").frame.empty

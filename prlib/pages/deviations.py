@@ -93,7 +93,7 @@ def effects(found: pd.DataFrame) -> Table:
                 "like another seed": f"{within} of {of}" if of else "",
             }
         )
-    between = Column(lambda ends: with_minus("{:+.3f} … {:+.3f}".format(*ends)))
+    between = Column(lambda ends: with_minus("{:+.3f}\u00a0… {:+.3f}".format(*ends)))
     columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
     caption = (
         "What each variant changes. *Like another seed*: how many of its accuracies lie where one more training of the "
