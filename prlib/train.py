@@ -30,7 +30,7 @@ Preparation = Callable[[nn.Module, Tensor, Tensor, torch.Generator, float], Tens
 """
 
 
-Precision = Literal["float32", "bfloat16"]
+Autocast = Literal["float32", "bfloat16"]
 """In which numbers a step can compute."""
 
 
@@ -48,7 +48,7 @@ class Recipe:
     label_smoothing: float = 0.1
     batch_size: int = 128
     learning_rate: float = 1e-3
-    autocast: Precision = "float32"
+    autocast: Autocast = "float32"
 
 
 def transformed(transform: Transform | None) -> Preparation:
@@ -95,8 +95,8 @@ def train(
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
-    if recipe.autocast not in get_args(Precision):
-        raise ValueError(f"autocast must be {' or '.join(get_args(Precision))}; got {recipe.autocast!r}")
+    if recipe.autocast not in get_args(Autocast):
+        raise ValueError(f"autocast must be {' or '.join(get_args(Autocast))}; got {recipe.autocast!r}")
     if split.labels.max() >= CLASSES:
         raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
     run = None

@@ -12,7 +12,7 @@ from prlib.data import DATASETS
 from prlib.defences import ADVERSARIES, BUILDERS, check_options
 from prlib.files import check_name
 from prlib.schema import Checked, Line, Natural, Seed, Share, among, parsed, validated
-from prlib.train import Precision
+from prlib.train import Autocast
 
 Options = dict[str, Any]
 Place = Annotated[str, among(("default", *DATASETS))]
@@ -58,7 +58,7 @@ class _Recipe(Checked):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0
     batch_size: Natural = 1
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    autocast: Precision = "float32"
+    autocast: Autocast = "float32"
 
 
 class _Attack(Checked):
