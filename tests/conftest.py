@@ -1,6 +1,7 @@
 """The book, executed once with tiny parameters and rendered once, and a browser for all tests that look at it."""
 
 import functools
+import gc
 import http.server
 import json
 import os
@@ -28,7 +29,8 @@ CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
 TINY = {"profile": "sample", "datasets": ["mnist"], "epochs": [1], "n_train": 130, "n_test": 4}
 
 torch.set_num_threads(1)
-
+# A process holds the parsed pages of the site, among others, which the collector would walk through again and again.
+gc.set_threshold(100_000, 50, 100)
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: the other cores run other tests
 
@@ -129,14 +131,13 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
+    found = subprocess.run([ROOT / "workflow" / "chromium"], capture_output=True, encoding="utf-8")
+    if found.returncode:
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        missing(f"no Chromium to look at the pages with: none of {', '.join(names)} is on the PATH")
+        missing(f"the pages are not looked at: {found.stderr.strip()}")
     with sync_playwright() as playwright:
         no_other_host = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        browser = playwright.chromium.launch(executable_path=chromium, args=[no_other_host])
+        browser = playwright.chromium.launch(executable_path=found.stdout.strip(), args=[no_other_host])
         yield browser
         browser.close()
 

@@ -93,6 +93,8 @@ def test_reach_and_exposure_are_those_of_a_search_over_the_ball(redraw, epsilon)
     assert torch.equal(low, cells.amin(0)) and torch.equal(high, cells.amax(0))
     here = stairs.cells(clean).expand_as(cells)
     assert torch.equal(stairs.exposure(clean, epsilon), stairs.distance[here, cells].amax(0).float())
+    stored = torch.randint(256, (3, 1, 5, 7), generator=seeded(3), dtype=torch.uint8)
+    assert torch.equal(stairs.exposure_of_bytes(stored, epsilon), stairs.exposure(stored / 255, epsilon))
 
 
 @both

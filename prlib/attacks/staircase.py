@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from prlib.data import Transform
+from prlib.data import Transform, to_float
 from prlib.redraw import PixelRedraw, Quantised, rounded_down
 
 
@@ -61,6 +61,11 @@ class Staircase:
         for cell, distances in enumerate(self.distance.to(images.dtype)):
             worst = torch.where((low <= cell) & (cell <= high), worst.maximum(distances[here]), worst)
         return worst
+
+    def exposure_of_bytes(self, images: Tensor, epsilon: float) -> Tensor:
+        """``exposure`` of uint8 images, looked up in that of the 256 values that a pixel can have."""
+        values = to_float(torch.arange(256, dtype=torch.uint8))
+        return self.exposure(values, epsilon)[images.int()]
 
     def image(self, cells: Tensor, clean: Tensor) -> Tensor:
         """The image closest to ``clean`` whose pixels lie in ``cells``."""

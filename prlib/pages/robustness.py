@@ -8,7 +8,7 @@ import torch
 from IPython.display import Markdown
 
 from prlib.attacks import Staircase, guaranteed
-from prlib.data import DATASETS, Split, to_float
+from prlib.data import DATASETS, Split
 from prlib.experiment import labelled
 from prlib.findings.cells import best, measured
 from prlib.findings.checks import MORE, Kept, sanity
@@ -78,23 +78,23 @@ def _exposure(kind: str, split: Split, epsilon: float) -> torch.Tensor:
     """How much a default redraw of this kind exposes each value of a split's images, float N×C×H×W."""
     redraw = default_defence(kind, split.name).build()
     assert isinstance(redraw, PixelRedraw)
-    return Staircase.of(redraw).exposure(to_float(split.images), epsilon)
+    return Staircase.of(redraw).exposure_of_bytes(split.images, epsilon)
 
 
 def guarantees(splits: Sequence[Split], redraws: Sequence[PixelRedraw], epsilons: Sequence[float]) -> Table:
     """What the share of exposed pixels guarantees, for each dataset's images, redraw and ε, and at two small ε."""
     rows = []
     for split, redraw, own in zip(splits, redraws, epsilons, strict=True):
-        stairs, images = Staircase.of(redraw), to_float(split.images)
+        stairs, n = Staircase.of(redraw), len(split)
         for epsilon in sorted({0.004, 0.01, own}):
-            exposure = stairs.exposure(images, epsilon).flatten(1)
+            exposure = stairs.exposure_of_bytes(split.images, epsilon).flatten(1)
             rows.append(
                 {
                     "dataset": DATASETS[split.name].title,
                     "ε": f"{epsilon:.3f}" + " (the paper's)" * (epsilon == own),
                     "pixels exposed, mean": (exposure > 0).float().mean().item(),
-                    "images without any": f"{(exposure.amax(1) == 0).sum():,} of {len(images):,}",
-                    "largest guarantee, mean": guaranteed(torch.ones(len(images)), exposure).mean().item(),
+                    "images without any": f"{(exposure.amax(1) == 0).sum():,} of {n:,}",
+                    "largest guarantee, mean": guaranteed(torch.ones(n), exposure).mean().item(),
                 }
             )
     caption = (

@@ -1,7 +1,6 @@
 """Figures of the method and of the cases."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -182,7 +181,8 @@ def exposure_over_epsilon(
     epsilons = torch.linspace(0, 1, 51).tolist()
     figure, ax = subplots(figsize=(layout.fit(6.4), 3.9))
     for i, (split, redraw, own) in enumerate(zip(splits, redraws, marked, strict=True)):
-        shares = [_exposed(split, redraw, epsilon) for epsilon in [*epsilons, own]]
+        exposures = (Staircase.of(redraw).exposure_of_bytes(split.images, epsilon) for epsilon in [*epsilons, own])
+        shares = [float((exposure > 0).float().mean()) for exposure in exposures]
         (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i])
         ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
         label = f"{DATASETS[split.name].title}: {shares[-1]:.0%} at ε = {own:.2g}"
@@ -209,11 +209,6 @@ def exposure_maps(
         title = above[0].set_title(f"{DATASETS[split.name].title}, ε = {epsilon:.2g}", loc="left", fontsize=9)
         title.set_in_layout(False)  # it is wider than its image, which would set the others apart
     return figure
-
-
-@cache  # which the second layout asks for again
-def _exposed(split: Split, redraw: PixelRedraw, epsilon: float) -> float:
-    return float((Staircase.of(redraw).exposure(to_float(split.images), epsilon) > 0).float().mean())
 
 
 def _one_each(split: Split, classes: int) -> list[int]:
