@@ -18,7 +18,7 @@ from prlib.deadline import OutOfTime, check_time, time_limit
 from prlib.estimate import describe_plan, plan
 from prlib.experiment import Experiment, to_json
 from prlib.files import expanded
-from prlib.jobs import side_by_side
+from prlib.jobs import side_by_side, take
 from prlib.own.options import add as add_attack
 from prlib.profiles import OVERRIDES, Parameters, results_folder
 from prlib.profiles.declaration import add_options
@@ -75,11 +75,7 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
     progress = "lines" if options.jobs > 1 and options.progress == "bar" else options.progress
     context = Context(parameters.store, options.device, progress, options.data, options.tf32)
     how = (context, options.recompute, time.time() + 60 * options.minutes)
-    if options.jobs == 1:
-        status = _measure(experiments, *how)
-    else:
-        check(experiments, context, options.recompute)
-        status = _measure_side_by_side(experiments, how, options.jobs)
+    status = _measure(experiments, *how) if options.jobs == 1 else _measure_side_by_side(experiments, how, options.jobs)
     if status == UNFINISHED:
         done = sum(map(parameters.store.is_current, experiments))
         print(
@@ -92,10 +88,16 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
 
 def _measure_side_by_side(experiments: list[Experiment], how: tuple[Context, bool, float], jobs: int) -> int:
     """Measure each training's experiments in a process of their own, so many at a time; ``how`` is ``_measure``'s."""
+    context, anew, _ = how
+    missing = {e.training.name: e.training for e in check(experiments, context, anew)}
     tasks: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         tasks.setdefault(experiment.training.name, []).append(experiment)
-    statuses = side_by_side(_measure, {name: (own, *how) for name, own in tasks.items()}, jobs)
+
+    def busy(name: str) -> bool:
+        return name in missing and context.store.is_busy(missing[name], context.tf32)
+
+    statuses = side_by_side(_measure, {name: (own, *how) for name, own in tasks.items()}, jobs, busy)
     if failed := [name for name, status in statuses.items() if status not in (0, UNFINISHED)]:
         print(f"prlib: {len(failed)} of {len(tasks)} trainings failed: {', '.join(failed)}", file=sys.stderr)
         return 1
@@ -103,13 +105,18 @@ def _measure_side_by_side(experiments: list[Experiment], how: tuple[Context, boo
 
 
 def _measure(experiments: list[Experiment], context: Context, anew: bool, end: float) -> int:
-    """Measure experiments one after another until that time; mistakes end in one sentence, as they do in ``main``."""
+    """Measure experiments one after another until that time; mistakes end in one sentence, as they do in ``main``.
+
+    A training that another process works on has to wait until no other is left.
+    """
+    left = list(experiments)
     try:
         with time_limit(end):
-            prepare(experiments, context, anew)
-            for number, experiment in enumerate(experiments, start=1):
+            missing = set(prepare(experiments, context, anew))
+            while left:
                 check_time()
-                print(f"[{number}/{len(experiments)}] {experiment.name}", flush=True)
+                experiment = take(left, lambda e: e in missing and context.store.is_busy(e.training, context.tf32))
+                print(f"[{len(experiments) - len(left)}/{len(experiments)}] {experiment.name}", flush=True)
                 _print_cells(run(experiment, context, anew))
     except OutOfTime:
         return UNFINISHED

@@ -8,10 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
+
+Task = TypeVar("Task")
 
 
-def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]], jobs: int) -> dict[str, int]:
+def take(waiting: list[Task], busy: Callable[[Task], bool]) -> Task:
+    """Remove the first task that no other process is busy with, or the first of all where there is none."""
+    chosen = next((task for task in waiting if not busy(task)), waiting[0])
+    waiting.remove(chosen)
+    return chosen
+
+
+def side_by_side(
+    work: Callable[..., int],
+    tasks: Mapping[str, tuple[Any, ...]],
+    jobs: int,
+    busy: Callable[[str], bool] = lambda name: False,
+) -> dict[str, int]:
     """Call ``work(*arguments)`` for each named task, so many at a time, and return the tasks' exit statuses.
 
     What a task prints has its name in front of every line. A task that fails stops no other. An interruption, or the
@@ -21,6 +35,7 @@ def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]],
         work: a function of a module, returning an exit status.
         tasks: their names and the arguments, which must be picklable.
         jobs: how many at a time.
+        busy: whether another process is busy with the task of this name, which is then begun after the others.
     """
     context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
     waiting, running = list(tasks), dict[str, SpawnProcess]()
@@ -29,7 +44,7 @@ def side_by_side(work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]],
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                name = waiting.pop(0)
+                name = take(waiting, busy)
                 process = context.Process(target=_named, args=(name, work, tasks[name]))
                 with _interruptions_ignored():  # a terminal interrupts all; who starts this one ends it
                     process.start()

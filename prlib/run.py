@@ -116,11 +116,12 @@ def check(experiments: Sequence[Experiment], context: Context, anew: bool = Fals
     return todo
 
 
-def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> None:
-    """Check as ``check`` does; with ``anew`` train all networks again, which then take the places of the old ones."""
+def prepare(experiments: Sequence[Experiment], context: Context, anew: bool = False) -> list[Experiment]:
+    """What ``check`` does; with ``anew`` train all networks again, which then take the places of the old ones."""
     todo = check(experiments, context, anew)
     if anew:
         _train_anew([e for e in todo if not e.embedded], context)
+    return todo
 
 
 def verify(record: Record, context: Context, n: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from prlib.experiment import Experiment, Training, to_json
-from prlib.files import atomically, locked
+from prlib.files import atomically, is_locked, locked
 from prlib.record import Record, read_record
 from prlib.snapshot import PRECISIONS, Snapshot, snapshot_path
 
@@ -98,6 +98,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock", f"works on {training.name}"):
             yield folder
+
+    def is_busy(self, training: Training, tf32: bool = False) -> bool:
+        """Whether another process works on the training."""
+        return is_locked(self.weights(training, tf32) / ".lock")
 
     def gather(self, training: Training, epochs: Iterable[int], tf32: bool = False) -> None:
         """Copy here those of the training's networks that only the store beside has."""

@@ -42,9 +42,8 @@ def picture(page: Page, name: str) -> str:
 
 
 def says(page: Page) -> str:
-    """The sentence; it waits up to a second, so that a screen reader can follow."""
-    ready(page).wait_for_timeout(1100)
-    return page.locator(".says").inner_text()
+    """The sentence, which waits up to a second so that a screen reader can follow."""
+    return ready(page).locator(".says:not([aria-busy=true])").inner_text()
 
 
 def images_of(page: Page, dataset: str) -> Tensor:

@@ -339,6 +339,42 @@ def test_an_interruption_ends_all(tmp_path, sent):
     assert len(list(pids.iterdir())) == 2  # the third was not begun
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from prlib.files import locked
+
+with locked(Path(sys.argv[1]), "works"):
+    print("inside", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_training_that_another_process_works_on_comes_last(tmp_path, monkeypatch, jobs):
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    names = [f"mnist-sample130-{name}-s0-e2-clean" for name in ("none", "pr", "noise")]
+    parameters = Parameters("sample", n_train=130, n_test=20, epochs=(1, 2))
+    taken, *others = [e for e in parameters.experiments() if e.name.startswith(tuple(names))]
+    record, store = parameters.store.record_path, parameters.store
+    with store.lock(taken.training) as folder:
+        pass
+    holder = [sys.executable, "-c", HOLDER, folder / ".lock"]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holding:
+        assert holding.stdout.readline() == b"inside\n"
+        running = subprocess.Popen(
+            [sys.executable, "-m", "prlib", "run", *names, *TINY, "--n-test", "20", "--jobs", jobs], cwd=ROOT
+        )
+        end = time.monotonic() + 300
+        while not all(record(other).exists() for other in others):
+            assert running.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        assert not record(taken).exists()
+        holding.stdin.close()
+    assert running.wait() == 0 and record(taken).exists()
+
+
 # Half precision
 
 
