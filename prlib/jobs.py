@@ -10,10 +10,10 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TextIO, TypeVar
 
-Task = TypeVar("Task")
+T = TypeVar("T")
 
 
-def take(waiting: list[Task], busy: Callable[[Task], bool]) -> Task:
+def take(waiting: list[T], busy: Callable[[T], bool]) -> T:
     """Remove the first task that no other process is busy with, or the first of all where there is none."""
     chosen = next((task for task in waiting if not busy(task)), waiting[0])
     waiting.remove(chosen)
