@@ -17,8 +17,9 @@ from prlib import data
 from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
-from prlib.experiment import Experiment, Training
+from prlib.experiment import Defence, Experiment, Training
 from prlib.files import parse_tensors, save_tensors
+from prlib.jobs import take
 from prlib.judging import judge_batch
 from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
 from prlib.run import Context, run, verify
@@ -284,8 +285,9 @@ def work(folder, status):
     return status
 
 if __name__ == "__main__":
-    tasks = {"one": 0, "two": 2, "three": None, "four": 0}
-    print(json.dumps(side_by_side(work, {name: (sys.argv[1], status) for name, status in tasks.items()}, 1)))
+    tasks = {"busy": 0, "one": 0, "two": 2, "three": None}
+    arguments = {name: (sys.argv[1], status) for name, status in tasks.items()}
+    print(json.dumps(side_by_side(work, arguments, 1, lambda name: name == "busy")))
 """
 
 
@@ -296,8 +298,8 @@ def test_a_task_that_fails_stops_no_other_and_at_most_so_many_run_at_a_time(tmp_
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *lines, statuses = done.stdout.splitlines()
-    assert json.loads(statuses) == {"one": 0, "two": 2, "three": 1, "four": 0}
-    assert lines == [f"{name}: half a line, and the rest" for name in ("one", "two", "three", "four")]
+    assert json.loads(statuses) == {"busy": 0, "one": 0, "two": 2, "three": 1}
+    assert lines == [f"{name}: half a line, and the rest" for name in ("one", "two", "three", "busy")]
     assert "three: RuntimeError: broken" in done.stderr
     times = sorted(tuple(map(float, path.read_text().split())) for path in noted.iterdir())
     assert len(times) == 4 and all(end <= begin for (_, end), (begin, _) in pairwise(times))
@@ -350,29 +352,43 @@ with locked(Path(sys.argv[1]), "works"):
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_training_that_another_process_works_on_comes_last(tmp_path, monkeypatch, jobs):
+@pytest.fixture
+def taken(tmp_path, monkeypatch):
+    """Three experiments' names; another process works on the first one's training until its standard input ends."""
     monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
-    names = [f"mnist-sample130-{name}-s0-e2-clean" for name in ("none", "pr", "noise")]
-    parameters = Parameters("sample", n_train=130, n_test=20, epochs=(1, 2))
-    taken, *others = [e for e in parameters.experiments() if e.name.startswith(tuple(names))]
-    record, store = parameters.store.record_path, parameters.store
-    with store.lock(taken.training) as folder:
+    store = Parameters("sample", n_train=130).store
+    with store.lock(Training("mnist", "sample", 130, Defence("none"), default_recipe("mnist"), 0)) as folder:
         pass
     holder = [sys.executable, "-c", HOLDER, folder / ".lock"]
     with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holding:
         assert holding.stdout.readline() == b"inside\n"
-        running = subprocess.Popen(
-            [sys.executable, "-m", "prlib", "run", *names, *TINY, "--n-test", "20", "--jobs", jobs], cwd=ROOT
-        )
-        end = time.monotonic() + 300
-        while not all(record(other).exists() for other in others):
-            assert running.poll() is None and time.monotonic() < end
-            time.sleep(0.05)
-        assert not record(taken).exists()
-        holding.stdin.close()
-    assert running.wait() == 0 and record(taken).exists()
+        yield [f"mnist-sample130-{name}-s0-e2-clean" for name in ("none", "pr", "noise")], holding
+
+
+@pytest.mark.slow
+def test_a_training_that_another_process_works_on_comes_last(tmp_path, taken):
+    names, holding = taken
+    running = subprocess.Popen([sys.executable, "-m", "prlib", "run", *names, *TINY, "--n-test", "20"], cwd=ROOT)
+    end = time.monotonic() + 300
+    while len(found := sorted(tmp_path.rglob("*-clean-*.json"))) < 2:
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    assert [path.name.split("-")[2] for path in found] == ["noise", "pr"]
+    holding.stdin.close()
+    assert running.wait() == 0 and len(list(tmp_path.rglob("*-clean-*.json"))) == 3
+
+
+def test_side_by_side_it_comes_last_too(monkeypatch, taken):
+    names, _ = taken
+    begun = []
+
+    def side_by_side(work, tasks, jobs, busy):
+        begun.extend(take(waiting, busy) for waiting in [list(tasks)] for _ in tasks)
+        return {}
+
+    monkeypatch.setattr("prlib.command_line.side_by_side", side_by_side)
+    assert main(["run", *names, *TINY, "--n-test", "20", "--jobs", "2"]) == 0
+    assert [name.split("-")[2] for name in begun] == ["pr", "noise", "none"]
 
 
 # Half precision
