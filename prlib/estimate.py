@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prlib.attacks.choice import CHOOSING_DRAWS
 from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training
 from prlib.fast import FastCNN
@@ -18,7 +19,7 @@ from prlib.snapshot import PRECISIONS
 from prlib.store import Store
 
 JUDGING = 0.35
-"""Judging an image, a forward pass and one redraw, takes about this share of training on it."""
+"""A prediction, a forward pass and one redraw, takes about this share of training on an image."""
 
 CERTIFYING = 5
 """A certificate takes about so many training steps for each box that it may look at; many images need few of them."""
@@ -88,12 +89,18 @@ def megabytes_held(training: Training) -> int:
 def work(e: Experiment) -> float:
     """How much judging an experiment asks for beside its training, in training steps on one image.
 
-    A judgement is a forward pass, each step of an attack about a training step.
+    A gradient is about a training step. Each case takes one to see whether an attack could have followed it.
     """
     costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
     attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    return e.n_test * len(e.epochs) * len(e.tested_with) * (JUDGING + attacks * runs + CERTIFYING * e.boxes)
+    judged, chosen = len(costs) * len(e.cases), 0
+    if e.cases == ("adaptive",):  # the strongest attack of each image is chosen among all and the image itself
+        judged, chosen = judged + 1, CHOOSING_DRAWS * (len(costs) + 1)
+    answers = max(1, judged) * (1 + e.draws * (e.draws > 1))  # what is asked again is asked afresh each time
+    votes = sum(dict(defence.options).get("votes", 1) for defence in e.tested_with)
+    apart = attacks * runs + judged + JUDGING * chosen + CERTIFYING * e.boxes
+    return e.n_test * len(e.epochs) * (len(e.tested_with) * apart + JUDGING * answers * votes)
 
 
 def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:

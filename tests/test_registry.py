@@ -14,13 +14,15 @@ from prlib import pages, paper
 from prlib.attacks import Adversary, auto, bim, fgsm, mim, square
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Cost, Kind
-from prlib.cases import judge
+from prlib.cases import all_batches, judge
 from prlib.data import DATASETS, Dataset, load, to_float
 from prlib.defences import BUILDERS
-from prlib.estimate import work
+from prlib.estimate import JUDGING, work
 from prlib.experiment import Attack, Defence, Experiment, Training
 from prlib.findings.cells import measured
 from prlib.findings.claims import judge_claims
+from prlib.halfway import Halfway
+from prlib.judging import cells
 from prlib.pages.names import attack_title
 from prlib.profiles import Parameters, default_attack, default_defence, default_recipe
 from prlib.profiles.named import NAMED, Named
@@ -36,11 +38,11 @@ ONE = PixelRedraw.fit(steps=500)
 
 
 class Counting(nn.Module):
-    """Logits of five classes, which counts the images that it sees with a gradient and without."""
+    """Logits of some classes, which counts the images that it sees with a gradient and without."""
 
-    def __init__(self) -> None:
+    def __init__(self, pixels: int = 16, classes: int = 5) -> None:
         super().__init__()
-        self.layer = nn.Linear(16, 5)
+        self.layer = nn.Linear(pixels, classes)
         nn.init.normal_(self.layer.weight, generator=torch.Generator().manual_seed(0))
         self.gradients = self.predictions = 0
 
@@ -82,35 +84,49 @@ def test_a_kind_costs_and_sees_what_the_registry_says(name: str) -> None:
     assert result.shape == images.shape
     assert kind.follows_gradient == (attacked.gradients > 0)
     gradients, predictions = (count * len(images) for count in kind.cost(OPTIONS[name]))
-    counted = attacked.gradients + surrogate.gradients
+    counted, answered = (getattr(attacked, what) + getattr(surrogate, what) for what in ("gradients", "predictions"))
     if name in ("cw_l2", "cw_through"):  # images leave early
         assert 0.5 * gradients <= counted <= 2 * gradients
     elif name == "cw_released":  # a batch can end early
         assert 0 < counted <= gradients
     elif name == "search":  # the beam is narrow at first, and images that are fooled leave
         assert 0.3 * gradients <= counted <= gradients
-        assert 0.2 * predictions <= attacked.predictions <= predictions
+        assert 0.2 * predictions <= answered <= predictions
     elif name == "auto":  # each loss's first point costs some draws more
         assert gradients <= counted <= 1.2 * gradients
     else:
         assert counted == gradients
     if name == "square":  # it stops where it succeeds, and looks at the last point once more
-        assert 0 < attacked.predictions <= 1.2 * predictions
-    if name == "hop_skip_jump":  # where it goes back to the boundary it asks as often as that takes
-        assert 0.2 * predictions <= attacked.predictions <= 2 * predictions
+        assert 0 < answered <= 1.2 * predictions
+    elif name == "hop_skip_jump":  # where it goes back to the boundary it asks as often as that takes
+        assert 0.2 * predictions <= answered <= 2 * predictions
+    elif name != "search":  # and an attack may look at the clean images
+        assert 0 <= answered - predictions <= 3 * len(images)
 
 
 def test_what_is_not_given_costs_its_default() -> None:
     assert KINDS["bim"].cost({}) == Cost(10)
     assert KINDS["square"].cost({"queries": 10}) == Cost(0, 50)
-    assert KINDS["auto"].cost({"epsilon": 0.3}) == Cost(4000)
+    assert KINDS["auto"].cost({"epsilon": 0.3}) == Cost(4000, 100)
 
 
-def test_an_estimate_is_made_of_what_the_registry_says() -> None:
-    attack = default_attack("eot-pgd", "mnist")
-    training = Training("mnist", "full", 100, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
-    experiment = Experiment(training, (Defence(),), (1,), 100, (attack,), ("adaptive",))
-    assert work(experiment) == pytest.approx(100 * 400, rel=0.01)
+@pytest.mark.parametrize(
+    ("defence", "attacks", "cases", "draws"),
+    [
+        ("pr", (), (), 30),
+        ("smoothed-noise", (), (), 4),
+        ("pr", ("fgsm", "bim", "mim"), ("A", "B", "C"), 1),
+        ("pr", ("eot-pgd-10-steps", "crossing"), ("adaptive",), 20),
+    ],
+)
+def test_an_estimate_is_what_judging_takes(defence: str, attacks, cases, draws: int) -> None:
+    n, network = 4, Counting(28 * 28, 10)
+    training = Training("mnist", "sample", 100, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
+    made = tuple(default_attack(name, "mnist") for name in attacks)
+    experiment = Experiment(training, (default_defence(defence, "mnist"),), (1,), n, made, cases, draws=draws)
+    split = load("mnist", "test", "sample").take(n)
+    list(cells(experiment, [(1, network)], split, None, Halfway(None, {}), all_batches(split), "cpu", "none"))
+    assert work(experiment) == pytest.approx(network.gradients + JUDGING * network.predictions, rel=0.1)
 
 
 # Names.

@@ -12,6 +12,10 @@ from prlib.data import Transform
 from prlib.guard import guarded
 
 
+CHOOSING_DRAWS = 50
+"""On how many draws the strongest of several attacks is chosen, unless it is said."""
+
+
 @guarded
 def robust_probability(
     model: nn.Module,
@@ -56,7 +60,7 @@ def strongest(
     *,
     defence: Transform | None,
     generator: torch.Generator,
-    draws: int = 50,
+    draws: int = CHOOSING_DRAWS,
 ) -> Tensor:
     """Of each image's candidates (all N×C×H×W) the one that is classified correctly least often over ``draws``.
 

@@ -12,6 +12,7 @@ from prlib.attacks.auto import APGD_LOSSES, auto
 from prlib.attacks.base import torchattacks
 from prlib.attacks.black_box import foolbox, hop_skip_jump, square
 from prlib.attacks.carlini_wagner import cw_images, cw_released, cw_through
+from prlib.attacks.choice import CHOOSING_DRAWS
 from prlib.attacks.crossing import crossing
 from prlib.attacks.pgd import eot_pgd, pgd, transfer, transfer_through
 from prlib.attacks.search import search
@@ -78,8 +79,14 @@ class Kind:
 
 
 def _each_step(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
-    late = steps // 4 if late_draws else 0
-    return Cost(((steps - late) * draws + late * late_draws) * restarts * max(1, targets))
+    late, ways = steps // 4 if late_draws else 0, restarts * max(1, targets)
+    compared = (late_draws or draws) * ways if ways > 1 else 0  # of several ends that of the smallest margin is kept
+    return Cost(((steps - late) * draws + late * late_draws) * ways, compared)
+
+
+def _crossed(steps: int, **options: Any) -> Cost:
+    gradients, compared = _each_step(steps, **options)
+    return Cost(gradients, gradients + compared)  # each step is tried before it is taken
 
 
 def _searched(steps: int, draws: int, rounds: int, moves: int, width: int, **_: Any) -> Cost:
@@ -101,7 +108,7 @@ KINDS: dict[str, Kind] = {
     ),
     "cw_released": Kind("CW as released", cw_released, lambda max_steps, **_: Cost(max_steps), bounded=False),
     "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
-    "crossing": Kind("threshold crossing", crossing, _each_step, _DEFENCE, crosses=True),
+    "crossing": Kind("threshold crossing", crossing, _crossed, _DEFENCE, crosses=True),
     "square": Kind(
         "Square",
         square,
@@ -133,7 +140,7 @@ KINDS: dict[str, Kind] = {
     "auto": Kind(
         "AutoAttack, random version",
         auto,
-        lambda steps, draws, **_: Cost(len(APGD_LOSSES) * steps * draws),
+        lambda steps, draws, **_: Cost(len(APGD_LOSSES) * steps * draws, len(APGD_LOSSES) * CHOOSING_DRAWS),
         _DEFENCE,
         library=torchattacks,
     ),
