@@ -11,7 +11,6 @@ from prlib.attacks.known import is_random
 from prlib.data import Transform
 from prlib.guard import guarded
 
-
 CHOOSING_DRAWS = 50
 """On how many draws the strongest of several attacks is chosen, unless it is said."""
 
