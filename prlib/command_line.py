@@ -89,13 +89,13 @@ def _run(options: argparse.Namespace, parameters: Parameters, experiments: list[
 def _measure_side_by_side(experiments: list[Experiment], how: tuple[Context, bool, float], jobs: int) -> int:
     """Measure each training's experiments in a process of their own, so many at a time; ``how`` is ``_measure``'s."""
     context, anew, _ = how
-    missing = {e.training.name: e.training for e in check(experiments, context, anew)}
+    missing = set(check(experiments, context, anew))
     tasks: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         tasks.setdefault(experiment.training.name, []).append(experiment)
 
     def busy(name: str) -> bool:
-        return name in missing and context.store.is_busy(missing[name], context.tf32)
+        return any(context.is_busy(e) for e in tasks[name] if e in missing)
 
     statuses = side_by_side(_measure, {name: (own, *how) for name, own in tasks.items()}, jobs, busy)
     if failed := [name for name, status in statuses.items() if status not in (0, UNFINISHED)]:
@@ -107,7 +107,7 @@ def _measure_side_by_side(experiments: list[Experiment], how: tuple[Context, boo
 def _measure(experiments: list[Experiment], context: Context, anew: bool, end: float) -> int:
     """Measure experiments one after another until that time; mistakes end in one sentence, as they do in ``main``.
 
-    A training that another process works on has to wait until no other is left.
+    Experiments whose networks another process is at work on come last.
     """
     left = list(experiments)
     try:
@@ -115,7 +115,7 @@ def _measure(experiments: list[Experiment], context: Context, anew: bool, end: f
             missing = set(prepare(experiments, context, anew))
             while left:
                 check_time()
-                experiment = take(left, lambda e: e in missing and context.store.is_busy(e.training, context.tf32))
+                experiment = take(left, lambda e: e in missing and context.is_busy(e))
                 print(f"[{len(experiments) - len(left)}/{len(experiments)}] {experiment.name}", flush=True)
                 _print_cells(run(experiment, context, anew))
     except OutOfTime:

@@ -171,9 +171,14 @@ def missing(name: str, split: str, root: str | Path | None = None) -> tuple[str,
 
 def to_float(images: Tensor) -> Tensor:
     """Turn uint8 images of any shape into what models take: float32 in [0, 1], each value divided by 255."""
+    return check_bytes(images).to(torch.float32) / 255
+
+
+def check_bytes(images: Tensor) -> Tensor:
+    """The images, if they are uint8; else a ValueError."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         raise ValueError(f"images must be torch.uint8; got {in_words(images)}")
-    return images.to(torch.float32) / 255
+    return images
 
 
 _VOUCHED_FOR = ContextVar("_VOUCHED_FOR", default=False)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from prlib.attacks.choice import CHOOSING_DRAWS
+from prlib.cases import EVERY_CASE
 from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training
 from prlib.fast import FastCNN
@@ -89,18 +90,22 @@ def megabytes_held(training: Training) -> int:
 def work(e: Experiment) -> float:
     """How much judging an experiment asks for beside its training, in training steps on one image.
 
-    A gradient is about a training step. Each case takes one to see whether an attack could have followed it.
+    A gradient is about a training step. This is an upper bound where a defence is not random: it is asked once then.
     """
     costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
-    attacks = sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
+    attacks = sum(
+        cost.gradients + JUDGING * (cost.predictions + 1) for cost in costs
+    )  # labels may have to be predicted
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    judged, chosen = len(costs) * len(e.cases), 0
-    if e.cases == ("adaptive",):  # the strongest attack of each image is chosen among all and the image itself
-        judged, chosen = judged + 1, CHOOSING_DRAWS * (len(costs) + 1)
-    answers = max(1, judged) * (1 + e.draws * (e.draws > 1))  # what is asked again is asked afresh each time
-    votes = sum(dict(defence.options).get("votes", 1) for defence in e.tested_with)
-    apart = attacks * runs + judged + JUDGING * chosen + CERTIFYING * e.boxes
-    return e.n_test * len(e.epochs) * (len(e.tested_with) * apart + JUDGING * answers * votes)
+    adaptive = e.cases == ("adaptive",)  # then the strongest is one more attack, chosen among all and the clean image
+    judged = (len(costs) + adaptive) * len(e.cases)
+    chosen = CHOOSING_DRAWS * (len(costs) + 1) * adaptive
+    once = attacks * runs + judged + JUDGING * chosen + CERTIFYING * e.boxes  # a gradient tells if an attack was stuck
+    answers = 1 + e.draws if e.draws > 1 else 1
+    cases = [EVERY_CASE[case] for case in e.cases or ("normal",)]
+    votes = [dict(defence.options).get("votes", 1) for defence in e.tested_with]
+    asked = sum(n if path[-1] == "defend" else 1 for n in votes for path in cases) * max(1, len(costs) + adaptive)
+    return e.n_test * len(e.epochs) * (len(votes) * once + JUDGING * asked * answers)
 
 
 def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:

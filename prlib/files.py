@@ -121,7 +121,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """A lock file, held inside; the same process may hold it twice. Whoever waits says on stderr for what."""
     lock = FileLock(path, is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.2)  # whoever asks ``is_locked`` has it for a moment
     except Timeout:
         print(f"prlib: waiting for another process, which {what} (it holds {path})", file=sys.stderr, flush=True)
         lock.acquire()
@@ -132,13 +132,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another process is inside ``locked(path)``."""
+    """Whether another process is inside ``locked(path)``, or nobody could be."""
     if not path.exists():
         return False
     lock = FileLock(path, is_singleton=True)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, OSError):
         return True
     lock.release()
     return False

@@ -14,17 +14,14 @@ T = TypeVar("T")
 
 
 def take(waiting: list[T], busy: Callable[[T], bool]) -> T:
-    """Remove the first task that no other process is busy with, or the first of all where there is none."""
+    """Remove the first task that is not busy, or the first of all if each of them is."""
     chosen = next((task for task in waiting if not busy(task)), waiting[0])
     waiting.remove(chosen)
     return chosen
 
 
 def side_by_side(
-    work: Callable[..., int],
-    tasks: Mapping[str, tuple[Any, ...]],
-    jobs: int,
-    busy: Callable[[str], bool] = lambda name: False,
+    work: Callable[..., int], tasks: Mapping[str, tuple[Any, ...]], jobs: int, busy: Callable[[str], bool]
 ) -> dict[str, int]:
     """Call ``work(*arguments)`` for each named task, so many at a time, and return the tasks' exit statuses.
 
@@ -35,7 +32,7 @@ def side_by_side(
         work: a function of a module, returning an exit status.
         tasks: their names and the arguments, which must be picklable.
         jobs: how many at a time.
-        busy: whether another process is busy with the task of this name, which is then begun after the others.
+        busy: whether another process is at work on a task, by its name; such tasks are begun last.
     """
     context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
     waiting, running = list(tasks), dict[str, SpawnProcess]()

@@ -23,6 +23,7 @@ from prlib.chosen import Chosen, images_of
 from prlib.data import Split
 from prlib.experiment import Experiment, Training
 from prlib.halfway import Halfway, code_digest
+from prlib.jobs import take
 from prlib.judging import cells
 from prlib.machine import check_device, device_name, one_thread, tf32_allowed
 from prlib.provenance import provenance_of
@@ -61,6 +62,10 @@ class Context:
             raise ValueError(
                 'data must be a folder with full data, not "sample"; the experiment says where images come from'
             )
+
+    def is_busy(self, experiment: Experiment) -> bool:
+        """Whether another process is at work on a network of the experiment."""
+        return any(self.store.is_busy(training, self.tf32) for training in experiment.networks)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -198,7 +203,10 @@ def _train_anew(experiments: Iterable[Experiment], context: Context) -> None:
     for experiment in experiments:
         for training, epochs in experiment.networks.items():
             wanted.setdefault(training, (experiment, set()))[1].update(epochs)
-    for training, (judged, all_epochs) in wanted.items():
+    left = list(wanted)
+    while left:
+        training = take(left, lambda training: context.store.is_busy(training, context.tf32))
+        judged, all_epochs = wanted[training]
         split = _images(judged, context)[0]
         with context.computing(), context.store.lock(training, context.tf32) as folder:
             fresh = folder / "anew"  # an interrupted training goes on there

@@ -100,7 +100,7 @@ class Store:
             yield folder
 
     def is_busy(self, training: Training, tf32: bool = False) -> bool:
-        """Whether another process works on the training."""
+        """Whether another process works on the training (``lock``)."""
         return is_locked(self.weights(training, tf32) / ".lock")
 
     def gather(self, training: Training, epochs: Iterable[int], tf32: bool = False) -> None:

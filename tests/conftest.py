@@ -29,7 +29,7 @@ CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
 TINY = {"profile": "sample", "datasets": ["mnist"], "epochs": [1], "n_train": 130, "n_test": 4}
 
 torch.set_num_threads(1)
-# A process holds the parsed pages of the site, among others, which the collector would walk through again and again.
+# A process holds the site's parsed pages, among other things, which the collector would walk through again and again.
 gc.set_threshold(100_000, 50, 100)
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: the other cores run other tests
@@ -131,7 +131,7 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    found = subprocess.run([ROOT / "workflow" / "chromium"], capture_output=True, encoding="utf-8")
+    found = subprocess.run([ROOT / "workflow" / "chromium"], capture_output=True, encoding="utf-8", timeout=300)
     if found.returncode:
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing(f"the pages are not looked at: {found.stderr.strip()}")

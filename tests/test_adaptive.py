@@ -95,6 +95,8 @@ def test_reach_and_exposure_are_those_of_a_search_over_the_ball(redraw, epsilon)
     assert torch.equal(stairs.exposure(clean, epsilon), stairs.distance[here, cells].amax(0).float())
     stored = torch.randint(256, (3, 1, 5, 7), generator=seeded(3), dtype=torch.uint8)
     assert torch.equal(stairs.exposure_of_bytes(stored, epsilon), stairs.exposure(stored / 255, epsilon))
+    with pytest.raises(ValueError, match=r"torch\.uint8; got"):
+        stairs.exposure_of_bytes(clean, epsilon)
 
 
 @both

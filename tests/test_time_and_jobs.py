@@ -18,11 +18,11 @@ from prlib.command_line import main
 from prlib.data import load
 from prlib.deadline import OutOfTime, check_time, in_time, seconds_left, time_limit
 from prlib.experiment import Defence, Experiment, Training
-from prlib.files import parse_tensors, save_tensors
+from prlib.files import is_locked, parse_tensors, save_tensors
 from prlib.jobs import take
 from prlib.judging import judge_batch
 from prlib.profiles import PROFILES, Parameters, default_attack, default_defence, default_recipe
-from prlib.run import Context, run, verify
+from prlib.run import Context, prepare, run, verify
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
 from prlib.train import Recipe, train
@@ -317,7 +317,8 @@ def sleep(folder):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
-    side_by_side(sleep, {"one": (sys.argv[1],), "two": (sys.argv[1],), "three": (sys.argv[1],)}, 2)
+    tasks = {name: (sys.argv[1],) for name in ("one", "two", "three")}
+    side_by_side(sleep, tasks, 2, lambda name: False)
 """
 
 
@@ -369,13 +370,52 @@ def taken(tmp_path, monkeypatch):
 def test_a_training_that_another_process_works_on_comes_last(tmp_path, taken):
     names, holding = taken
     running = subprocess.Popen([sys.executable, "-m", "prlib", "run", *names, *TINY, "--n-test", "20"], cwd=ROOT)
-    end = time.monotonic() + 300
-    while len(found := sorted(tmp_path.rglob("*-clean-*.json"))) < 2:
-        assert running.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    assert [path.name.split("-")[2] for path in found] == ["noise", "pr"]
-    holding.stdin.close()
-    assert running.wait() == 0 and len(list(tmp_path.rglob("*-clean-*.json"))) == 3
+    try:
+        end = time.monotonic() + 300
+        while len(found := sorted(tmp_path.rglob("*-clean-*.json"))) < 2:
+            assert running.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        assert [path.name.split("-")[2] for path in found] == ["noise", "pr"]
+        holding.stdin.close()
+        assert running.wait() == 0 and len(list(tmp_path.rglob("*-clean-*.json"))) == 3
+    finally:
+        running.kill()
+
+
+def test_of_two_trainings_anew_the_one_that_is_free_comes_first(tmp_path, taken, monkeypatch):
+    names, holding = taken
+    begun = []
+
+    def networks(training, epochs, split, context, folder):
+        begun.append(training.defence.name)
+        holding.stdin.close()
+        holding.wait()
+        folder.mkdir()
+        return []
+
+    monkeypatch.setattr("prlib.run._networks", networks)
+    parameters = Parameters("sample", ["mnist"], n_train=130, n_test=20, epochs=[1, 2])
+    wanted = [e for e in parameters.experiments() if e.name.startswith(tuple(names))]
+    prepare(wanted, quiet(parameters.store), anew=True)
+    assert begun == ["pr", "none", "noise"]
+
+
+def test_busy_is_who_works_on_any_of_an_experiments_networks(tmp_path, taken):
+    store = Parameters("sample", n_train=130).store
+    undefended = Training("mnist", "sample", 130, Defence("none"), default_recipe("mnist"), 0)
+    assert store.is_busy(undefended) and not store.is_busy(undefended, tf32=True)
+    free, knowing = tiny(), tiny(["transfer"], ("adaptive",))
+    assert not quiet(store).is_busy(free) and quiet(store).is_busy(knowing)
+
+
+def test_a_lock_that_cannot_be_opened_is_busy(tmp_path, monkeypatch):
+    def acquire(self, **options):
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr("prlib.files.FileLock.acquire", acquire)
+    assert not is_locked(tmp_path / "lock")
+    (tmp_path / "lock").touch()
+    assert is_locked(tmp_path / "lock")
 
 
 def test_side_by_side_it_comes_last_too(monkeypatch, taken):

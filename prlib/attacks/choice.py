@@ -12,7 +12,7 @@ from prlib.data import Transform
 from prlib.guard import guarded
 
 CHOOSING_DRAWS = 50
-"""On how many draws the strongest of several attacks is chosen, unless it is said."""
+"""On how many draws the strongest of several attacks is chosen, unless told otherwise."""
 
 
 @guarded

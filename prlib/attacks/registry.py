@@ -78,15 +78,15 @@ class Kind:
             self.library()
 
 
-def _each_step(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
-    late, ways = steps // 4 if late_draws else 0, restarts * max(1, targets)
-    compared = (late_draws or draws) * ways if ways > 1 else 0  # of several ends that of the smallest margin is kept
-    return Cost(((steps - late) * draws + late * late_draws) * ways, compared)
+def _climbed(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
+    late, ends = steps // 4 if late_draws else 0, restarts * max(1, targets)
+    gradients = ((steps - late) * draws + late * late_draws) * ends
+    return Cost(gradients, max(draws, late_draws) * (ends + (targets > 0)))  # the end with the smallest margin is kept
 
 
-def _crossed(steps: int, **options: Any) -> Cost:
-    gradients, compared = _each_step(steps, **options)
-    return Cost(gradients, gradients + compared)  # each step is tried before it is taken
+def _crossed(steps: int, draws: int, restarts: int, targets: int, **_: Any) -> Cost:
+    ends = restarts * max(1, targets)
+    return Cost(steps * draws * ends, (steps + (ends > 1)) * draws * ends)  # each step is tried before it is taken
 
 
 def _searched(steps: int, draws: int, rounds: int, moves: int, width: int, **_: Any) -> Cost:
@@ -97,8 +97,8 @@ _DEFENCE = frozenset({"defence", "generator"})
 
 KINDS: dict[str, Kind] = {
     "fgsm": Kind("FGSM", fgsm, lambda **_: Cost(1)),
-    "bim": Kind("BIM", bim, _each_step),
-    "mim": Kind("MIM", mim, _each_step),
+    "bim": Kind("BIM", bim, lambda steps, **_: Cost(steps)),
+    "mim": Kind("MIM", mim, lambda steps, **_: Cost(steps)),
     "cw_l2": Kind(
         "CW",
         cw_images,
@@ -107,7 +107,7 @@ KINDS: dict[str, Kind] = {
         bounded=False,
     ),
     "cw_released": Kind("CW as released", cw_released, lambda max_steps, **_: Cost(max_steps), bounded=False),
-    "eot_pgd": Kind("EOT-PGD", eot_pgd, _each_step, _DEFENCE, passes_on=pgd),
+    "eot_pgd": Kind("EOT-PGD", eot_pgd, _climbed, _DEFENCE, passes_on=pgd),
     "crossing": Kind("threshold crossing", crossing, _crossed, _DEFENCE, crosses=True),
     "square": Kind(
         "Square",
@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {
     "transfer": Kind(
         "PGD on the undefended network, shown to this one",
         transfer,
-        _each_step,
+        _climbed,
         frozenset({"surrogate", "generator"}),
         follows_gradient=False,
         passes_on=pgd,
@@ -155,7 +155,7 @@ KINDS: dict[str, Kind] = {
     "transfer_through": Kind(
         "PGD on another such network behind the defence",
         transfer_through,
-        _each_step,
+        _climbed,
         frozenset({"surrogate", "defence", "generator"}),
         follows_gradient=False,
         passes_on=pgd,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from prlib.data import Transform, to_float
+from prlib.data import Transform, check_bytes, to_float
 from prlib.redraw import PixelRedraw, Quantised, rounded_down
 
 
@@ -63,9 +63,13 @@ class Staircase:
         return worst
 
     def exposure_of_bytes(self, images: Tensor, epsilon: float) -> Tensor:
-        """``exposure`` of uint8 images, looked up in that of the 256 values that a pixel can have."""
-        values = to_float(torch.arange(256, dtype=torch.uint8))
-        return self.exposure(values, epsilon)[images.int()]
+        """``exposure`` of uint8 images, looked up in that of the 256 values that a pixel can have.
+
+        Raises:
+            ValueError: the images are not uint8.
+        """
+        values = to_float(torch.arange(256, dtype=torch.uint8, device=images.device))
+        return self.exposure(values, epsilon)[check_bytes(images).int()]  # an index of uint8 would be a mask
 
     def image(self, cells: Tensor, clean: Tensor) -> Tensor:
         """The image closest to ``clean`` whose pixels lie in ``cells``."""

@@ -43,7 +43,10 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()
-    gc.freeze()  # what has been imported stays: looking through it for garbage would take a tenth of a chapter's time
+    if (
+        not gc.get_freeze_count()
+    ):  # what has been imported stays; looking through it would be a tenth of a chapter's time
+        gc.freeze()
     return parameters
 
 

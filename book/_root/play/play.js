@@ -82,10 +82,10 @@ function progress(done, whole) {
 /** At most once a second, so that a screen reader can follow. */
 function say(text) {
   clearTimeout(speaking);
-  element(".says").ariaBusy = "true";
+  element(".says").setAttribute("aria-busy", true);
   const speak = () => {
+    element(".says").setAttribute("aria-busy", false);
     element(".says").textContent = text;
-    element(".says").ariaBusy = "false";
     spoken = performance.now();
   };
   speaking = setTimeout(speak, spoken + 1000 - performance.now());
