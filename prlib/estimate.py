@@ -93,9 +93,7 @@ def work(e: Experiment) -> float:
     A gradient is about a training step. This is an upper bound where a defence is not random: it is asked once then.
     """
     costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
-    attacks = sum(
-        cost.gradients + JUDGING * (cost.predictions + 1) for cost in costs
-    )  # labels may have to be predicted
+    attacks = sum(cost.gradients + JUDGING * (1 + cost.predictions) for cost in costs)  # 1: labels that it is not given
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
     adaptive = e.cases == ("adaptive",)  # then the strongest is one more attack, chosen among all and the clean image
     judged = (len(costs) + adaptive) * len(e.cases)

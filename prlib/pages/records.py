@@ -43,9 +43,8 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()
-    if (
-        not gc.get_freeze_count()
-    ):  # what has been imported stays; looking through it would be a tenth of a chapter's time
+    # What has been imported stays: looking through it for garbage would take a tenth of a chapter's time.
+    if not gc.get_freeze_count():
         gc.freeze()
     return parameters
 
