@@ -181,7 +181,8 @@ def exposure_over_epsilon(
     epsilons = torch.linspace(0, 1, 51).tolist()
     figure, ax = subplots(figsize=(layout.fit(6.4), 3.9))
     for i, (split, redraw, own) in enumerate(zip(splits, redraws, marked, strict=True)):
-        exposures = (Staircase.of(redraw).exposure_of_bytes(split.images, epsilon) for epsilon in [*epsilons, own])
+        stairs = Staircase.of(redraw)
+        exposures = (stairs.exposure_of_bytes(split.images, epsilon) for epsilon in [*epsilons, own])
         shares = [float((exposure > 0).float().mean()) for exposure in exposures]
         (line,) = ax.plot(epsilons, shares[:-1], linestyle=DASH_CYCLE[i])
         ax.plot(own, shares[-1], SHAPES[i], color=line.get_color(), clip_on=False)
