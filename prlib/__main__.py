@@ -1,10 +1,11 @@
 """``python -m prlib``: the command line, imported as a module, so that processes which it starts find its functions."""
 
-import gc
 import os
 import signal
 import sys
 from io import FileIO, TextIOWrapper
+
+from prlib import collector
 
 if __name__ == "__main__":
     before = signal.getsignal(signal.SIGINT)
@@ -14,13 +15,11 @@ if __name__ == "__main__":
         if getattr(sys, name) is None:  # closed, as under some daemons
             setattr(sys, name, TextIOWrapper(FileIO(os.devnull, "w"), "utf-8"))
         getattr(sys, name).reconfigure(errors="replace")  # whatever the terminal cannot show
-    gc.disable()  # imports make no garbage, and looking for it would take a fifth of their time
     try:
-        from prlib.command_line import main
+        with collector.paused():
+            from prlib.command_line import main
     except ValueError as error:  # what a file of the profiles says, before anything runs
         print(f"prlib: {error}", file=sys.stderr)
         sys.exit(2)
-    gc.freeze()
-    gc.enable()
     signal.signal(signal.SIGINT, before)
     sys.exit(main())

@@ -1,70 +1,73 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
-from prlib.findings.conclusions import above, below, falls_more, level, same
-from prlib.pages.attacks import (
-    VARIANT_TITLES,
-    attack_settings,
-    attack_variants,
-    cases,
-    distances_by_case,
-    labels_given,
-    longer,
-)
-from prlib.pages.claims import (
-    answer,
-    both_verdicts,
-    claims_in_short,
-    every_comparison,
-    numbers_in_short,
-    scoreboard,
-    set_when,
-    suspicions,
-    verdicts,
-)
-from prlib.pages.commands import rerun_command
-from prlib.pages.comparisons import (
-    accuracies,
-    by_dataset,
-    distances,
-    first_and_rest,
-    glance,
-    long_training,
-    noise_distances,
-    paper_and_ours,
-    seeds,
-    training_accuracy,
-)
-from prlib.pages.content import escaped
-from prlib.pages.defences import certificates, randomness, rivals
-from prlib.pages.deviations import ablated, choices, effects, explained
-from prlib.pages.facts import (
-    benchmark,
-    core_hours,
-    costs,
-    datasets_table,
-    network_table,
-    provenance,
-    recipe_table,
-    source,
-)
-from prlib.pages.here import Here, just_now, reproduced
-from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
-from prlib.pages.prose import tell
-from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
-from prlib.pages.reproduction import coverage, measured_numbers
-from prlib.pages.robustness import (
-    convergence,
-    each_attack,
-    exposure_of_many,
-    guarantees,
-    resists,
-    sanity_counts,
-    sanity_evidence,
-    strongest,
-)
-from prlib.pages.story import gallery, strip
-from prlib.pages.tables import Table, Tabs, badge, folded, note
-from prlib.pages.visit import clone, route, side_by_side
+from prlib import collector
+
+with collector.paused():
+    from prlib.findings.conclusions import above, below, falls_more, level, same
+    from prlib.pages.attacks import (
+        VARIANT_TITLES,
+        attack_settings,
+        attack_variants,
+        cases,
+        distances_by_case,
+        labels_given,
+        longer,
+    )
+    from prlib.pages.claims import (
+        answer,
+        both_verdicts,
+        claims_in_short,
+        every_comparison,
+        numbers_in_short,
+        scoreboard,
+        set_when,
+        suspicions,
+        verdicts,
+    )
+    from prlib.pages.commands import rerun_command
+    from prlib.pages.comparisons import (
+        accuracies,
+        by_dataset,
+        distances,
+        first_and_rest,
+        glance,
+        long_training,
+        noise_distances,
+        paper_and_ours,
+        seeds,
+        training_accuracy,
+    )
+    from prlib.pages.content import escaped
+    from prlib.pages.defences import certificates, randomness, rivals
+    from prlib.pages.deviations import ablated, choices, effects, explained
+    from prlib.pages.facts import (
+        benchmark,
+        core_hours,
+        costs,
+        datasets_table,
+        network_table,
+        provenance,
+        recipe_table,
+        source,
+    )
+    from prlib.pages.here import Here, just_now, reproduced
+    from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
+    from prlib.pages.prose import tell
+    from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
+    from prlib.pages.reproduction import coverage, measured_numbers
+    from prlib.pages.robustness import (
+        convergence,
+        each_attack,
+        exposure_of_many,
+        guarantees,
+        resists,
+        sanity_counts,
+        sanity_evidence,
+        strongest,
+    )
+    from prlib.pages.story import gallery, strip
+    from prlib.pages.tables import Table, Tabs, badge, folded, note
+    from prlib.pages.visit import clone, route, side_by_side
 
 __all__ = [
     "ATTACKS",
