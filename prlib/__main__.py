@@ -1,5 +1,6 @@
 """``python -m prlib``: the command line, imported as a module, so that processes which it starts find its functions."""
 
+import gc
 import os
 import signal
 import sys
@@ -21,5 +22,6 @@ if __name__ == "__main__":
     except ValueError as error:  # what a file of the profiles says, before anything runs
         print(f"prlib: {error}", file=sys.stderr)
         sys.exit(2)
+    gc.freeze()
     signal.signal(signal.SIGINT, before)
     sys.exit(main())

@@ -1,6 +1,7 @@
 """Several pieces of work side by side, each in a process of its own: a GPU, or a CPU's cores, shared by trainings."""
 
 import multiprocessing
+import pickle
 import signal
 import sys
 import traceback
@@ -9,6 +10,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TextIO, TypeVar
+
+from prlib import collector
 
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ def side_by_side(
         while waiting or running:
             while waiting and len(running) < jobs:
                 name = take(waiting, busy)
-                process = context.Process(target=_named, args=(name, work, tasks[name]))
+                process = context.Process(target=_named, args=(name, pickle.dumps((work, tasks[name]))))
                 with _interruptions_ignored():  # a terminal interrupts all; who starts this one ends it
                     process.start()
                 running[name] = process
@@ -67,8 +70,10 @@ def _interruptions_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _named(name: str, work: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+def _named(name: str, task: bytes) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that it clears up behind itself
+    with collector.paused():  # unpickling imports what the task needs
+        work, arguments = pickle.loads(task)
     with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
         try:
             status = work(*arguments)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prlib import collector
 from prlib.data import Split, Transform, to_float, vouched_for
 from prlib.deadline import OutOfTime, check_time, seconds_left
 from prlib.fast import FastCNN
@@ -139,7 +140,8 @@ class _Run:
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         _, channels, size, _ = self.images.shape
         self.model = FastCNN(channels, size, recipe.init, seed).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
+        with collector.paused():  # PyTorch imports its compiler with the first of its optimizers
+            self.optimizer = torch.optim.Adam(self.model.parameters(), recipe.learning_rate, fused=True)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.epoch, self.seconds = 0, 0.0
         self.path = checkpoint_path(directory)

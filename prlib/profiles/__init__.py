@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ class Parameters:
 Parameters.__doc__ = (Parameters.__doc__ or "").replace("{described}", described(Parameters))
 
 
+@cache
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """A defence with the options of the default protocol; one that it does not name has its own defaults.
 
