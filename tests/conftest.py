@@ -21,7 +21,8 @@ from bs4 import BeautifulSoup
 from filelock import FileLock, Timeout
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from prlib.experiment import to_json
+from prlib.defences import frozen
+from prlib.experiment import Attack, to_json
 from prlib.record import read_record
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,13 @@ def site(chapters: Path, together: Path) -> Path:
 def parsed(path: Path) -> BeautifulSoup:
     """A page of the site, to be read only: all tests of a process share it."""
     return BeautifulSoup(path.read_text("utf-8"), "html.parser")
+
+
+def brief(attack: Attack) -> Attack:
+    """The attack with few steps and draws, for tests of what uses it."""
+    options = dict(attack.options)
+    fewer = {name: value for name, value in {"steps": 4, "draws": 3}.items() if name in options}
+    return replace(attack, options=frozen(options | fewer))
 
 
 def make_stale(records: Path) -> None:

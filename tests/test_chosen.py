@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, brief
 
 from prlib.chosen import Chosen
 from prlib.data import load, missing
@@ -101,7 +101,7 @@ def test_grayscale_and_colour_are_the_same_images():
 def test_a_random_defence_can_answer_several_times(tmp_path):
     """Of 60 images 40 answers each; a share p of an image's answers is right, and the first is right as often."""
     redraw = default_defence("pr", "mnist")
-    attacks = (default_attack("mean-pgd", "mnist"),)
+    attacks = (brief(default_attack("mean-pgd", "mnist")),)
     experiment = dataclasses.replace(
         tiny(n_test=60, drawn=7), tested_with=(redraw,), attacks=attacks, cases=("adaptive",), draws=40
     )

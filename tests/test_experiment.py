@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, brief
 from safetensors.torch import load_file
 from torch import nn
 
@@ -138,7 +138,7 @@ def test_networks_trained_with_tf32_are_kept_apart(record, store, tmp_path):
 def test_adaptive_attacks_know_the_defence_and_the_strongest_is_judged_afresh(store, tmp_path):
     lacking = Store(tmp_path)
     names = ["eot-pgd@0.3", "crossing@0.3", "transfer@0.3"]
-    attacks = tuple(default_attack(name.removesuffix("@0.3"), "cifar10", 0.3) for name in names)
+    attacks = tuple(brief(default_attack(name.removesuffix("@0.3"), "cifar10", 0.3)) for name in names)
     assert all(dict(a.options)["epsilon"] == 0.3 for a in attacks)
     none, redrawn = default_defence("none", "mnist"), default_defence("pr", "mnist")
     experiment = dataclasses.replace(
@@ -243,7 +243,7 @@ def test_measuring_a_transfer_attack_anew_trains_the_other_network_too(tmp_path)
 
 def transferred():
     tested = (default_defence("pr", "mnist"),)
-    attacks = (default_attack("transfer", "mnist"),)
+    attacks = (brief(default_attack("transfer", "mnist")),)
     base = tiny(epochs=(1,), n_test=12)
     return dataclasses.replace(base, tested_with=tested, attacks=attacks, cases=("adaptive",))
 

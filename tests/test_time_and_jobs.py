@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, brief
 from safetensors.torch import load_file
 
 from prlib import data
@@ -42,7 +42,7 @@ def few():
 
 def tiny(attacks=(), cases=("A", "C"), draws=1, n=8):
     training = Training("mnist", "sample", 130, default_defence("pr", "mnist"), default_recipe("mnist"), 0)
-    made = tuple(default_attack(name, "mnist") for name in attacks)
+    made = tuple(brief(default_attack(name, "mnist")) for name in attacks)
     tested_with, cases = (default_defence("pr", "mnist"),), cases if made else ()
     return Experiment(training, tested_with, (1, 3), n, made, cases, draws=draws)
 
