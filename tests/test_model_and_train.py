@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -353,35 +355,54 @@ def test_an_unknown_precision_is_refused(few, tmp_path):
         next(train(few, Recipe(autocast="int8"), AS_THEY_ARE, [1], 0, tmp_path))
 
 
+# Forks itself for every folder it is told, so that all trainings share its imports.
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 from prlib import train
 from prlib.data import load
 from prlib.redraw import PixelRedraw
 torch.set_num_threads(1)
 train.CHECKPOINT_SECONDS = 0.0
-split = load("mnist", "train", "sample").take(150, seed=0)
-redraw = PixelRedraw.fit(k=2, steps=50, init="normal")
-print("started", flush=True)
-list(train.train(split, train.Recipe(), train.transformed(redraw), [2, 10], 0, Path(sys.argv[1]), progress="none"))
+torch.optim.Adam([torch.zeros(1)])  # whose first use imports for longer than a kill waits
+for folder in sys.stdin:
+    if process := os.fork():
+        print(process, flush=True)
+        print(os.waitpid(process, 0)[1], flush=True)
+        continue
+    split = load("mnist", "train", "sample").take(150, seed=0)
+    prepare = train.transformed(PixelRedraw.fit(k=2, steps=50, init="normal"))
+    list(train.train(split, train.Recipe(), prepare, [2, 10], 0, Path(folder.strip()), progress="none"))
+    os._exit(0)
 """
 
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([sys.executable, "-c", SCRIPT, whole], check=True, stdout=subprocess.DEVNULL)
-    kills = 0
-    for delay in (0.25, 0.6, 0.9, 0.4):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, killed], stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "started\n"
-        time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        process.stdout.close()
-    assert kills >= 2  # some of them interrupted it, on any machine
-    subprocess.run([sys.executable, "-c", SCRIPT, killed], check=True, stdout=subprocess.DEVNULL)
+    command, pipe = [sys.executable, "-c", SCRIPT], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as forking:
+
+        def begin(folder: Path) -> int:
+            print(folder, file=forking.stdin)
+            return int(forking.stdout.readline())
+
+        def ends_well() -> bool:
+            return forking.stdout.readline() == "0\n"
+
+        begun = time.monotonic()
+        begin(whole)
+        assert ends_well()
+        lasts, kills = time.monotonic() - begun, 0
+        for share in (0.1, 0.25, 0.4, 0.15):
+            process = begin(killed)
+            time.sleep(share * lasts)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            kills += not ends_well()
+        assert kills >= 2
+        begin(killed)
+        assert ends_well()
     for name in ("epoch-0002", "epoch-0010"):
         one, other = (load_model(folder / f"{name}.safetensors") for folder in (whole, killed))
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
