@@ -3,6 +3,7 @@
 import os
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from prlib.attacks.choice import CHOOSING_DRAWS
 from prlib.cases import EVERY_CASE
 from prlib.data import DATASETS
-from prlib.experiment import Experiment, Training
+from prlib.experiment import Attack, Experiment, Training
 from prlib.fast import FastCNN
 from prlib.machine import one_thread
 from prlib.model import PaperCNN
@@ -87,23 +88,29 @@ def megabytes_held(training: Training) -> int:
     return round(PROCESS + COPIES * (data.n_train + data.n_test) * data.channels * data.size**2 / 1e6)
 
 
+def attacking(attacks: Iterable[Attack]) -> float:
+    """What attacks on an image ask for, in training steps: a gradient is about one, a prediction a part of one."""
+    costs = [attack.kind.cost(dict(attack.options)) for attack in attacks]
+    return sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
+
+
 def work(e: Experiment) -> float:
     """How much judging an experiment asks for beside its training, in training steps on one image.
 
-    A gradient is about a training step. This is an upper bound where a defence is not random: it is asked once then.
+    This is an upper bound where a defence is not random: it is asked once then.
     """
-    costs = [a.kind.cost(dict(a.options)) for a in e.attacks]
-    attacks = sum(cost.gradients + JUDGING * (1 + cost.predictions) for cost in costs)  # 1: labels that it is not given
+    adaptive = e.cases == ("adaptive",)
+    judged = len(e.attacks) + adaptive  # the strongest is one more, chosen among all and the clean image
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    adaptive = e.cases == ("adaptive",)  # then the strongest is one more attack, chosen among all and the clean image
-    judged = (len(costs) + adaptive) * len(e.cases)
-    chosen = CHOOSING_DRAWS * (len(costs) + 1) * adaptive
-    once = attacks * runs + judged + JUDGING * chosen + CERTIFYING * e.boxes  # a gradient tells if an attack was stuck
-    answers = 1 + e.draws if e.draws > 1 else 1
+    made = runs * (attacking(e.attacks) + JUDGING * len(e.attacks))  # with labels that they are not given
+    stuck = judged * len(e.cases)  # which a gradient tells
+    chosen = JUDGING * CHOOSING_DRAWS * (len(e.attacks) + 1) * adaptive
+    once = made + stuck + chosen + CERTIFYING * e.boxes
     cases = [EVERY_CASE[case] for case in e.cases or ("normal",)]
     votes = [dict(defence.options).get("votes", 1) for defence in e.tested_with]
-    asked = sum(n if path[-1] == "defend" else 1 for n in votes for path in cases) * max(1, len(costs) + adaptive)
-    return e.n_test * len(e.epochs) * (len(votes) * once + JUDGING * asked * answers)
+    asked = sum(n if path[-1] == "defend" else 1 for n in votes for path in cases) * max(1, judged)
+    answered = JUDGING * asked * (1 + e.draws if e.draws > 1 else 1)
+    return e.n_test * len(e.epochs) * (len(votes) * once + answered)
 
 
 def _missing(store: Store, experiments: list[Experiment]) -> list[Experiment]:

@@ -13,7 +13,7 @@ from prlib.attacks.known import Known
 from prlib.attacks.pgd import straight_through
 from prlib.cases import Batch, all_batches, answered
 from prlib.data import Split, to_float
-from prlib.estimate import JUDGING
+from prlib.estimate import JUDGING, attacking
 from prlib.experiment import Attack
 from prlib.guard import guard, unchanged
 from prlib.judging import judge_batch
@@ -75,10 +75,8 @@ def estimate(network: nn.Module, known: Known, split: Split, attacks: Sequence[A
             started = time.perf_counter()
             loss_gradient(behind, images, labels)
             seconds.append((time.perf_counter() - started) / len(images))
-    costs = [attack.kind.cost(dict(attack.options)) for attack in attacks]
-    judged = (2 * len(attacks) + 2) * (DRAWS if known.random else 1)
-    gradients = sum(cost.gradients + JUDGING * cost.predictions for cost in costs) + JUDGING * judged
-    return min(seconds) * gradients * len(split)
+    answers = (2 * len(attacks) + 2) * (DRAWS if known.random else 1)
+    return min(seconds) * (attacking(attacks) + JUDGING * answers) * len(split)
 
 
 def measure(
