@@ -28,7 +28,7 @@ from prlib.fast import FastCNN  # noqa: E402
 from prlib.model import PaperCNN  # noqa: E402
 from prlib.pages.story import published_network  # noqa: E402
 from prlib.redraw import PixelRedraw  # noqa: E402
-from prlib.train import Recipe, _Run, train, transformed  # noqa: E402
+from prlib.train import Recipe, Trainer, train, transformed  # noqa: E402
 
 SHAPES = ((1, 28), (1, 32), (3, 32))
 WANTED = {(1, 28): (1.6, 2.0), (3, 32): (1.4, 1.8)}
@@ -101,7 +101,7 @@ def bfloat16() -> Iterator[Row]:
         split = load(name, "train", "sample").take(130, seed=0)
         images, labels = to_float(split.images[:128]), split.labels[:128]
         recipes = (Recipe(autocast="bfloat16"), Recipe())
-        runs = [_Run(split, recipe, transformed(None), 0, Path("nowhere"), "cpu", 1, "") for recipe in recipes]
+        runs = [Trainer(split, recipe, transformed(None), 0, Path("nowhere"), "cpu", 1, "") for recipe in recipes]
         ours, theirs = medians(*(partial(run.step, images, labels) for run in runs), turns=25)
         yield compare(f"training step, {'×'.join(map(str, images.shape))}", "in float32", ours, theirs, 1.3)
 

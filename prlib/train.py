@@ -100,19 +100,19 @@ def train(
         raise ValueError(f"autocast must be {' or '.join(get_args(Autocast))}; got {recipe.autocast!r}")
     if split.labels.max() >= CLASSES:
         raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
-    run = None
+    trainer = None
     images = wanted[-1] * len(split)
     # The delay: what is only loaded shows no bar.
     with progress_bar(progress, desc=name or directory.name, total=images, unit="img", unit_scale=True, delay=1) as bar:
         for epoch in wanted:
             path = snapshot_path(directory, epoch)
             if not path.exists():
-                if run is None:
-                    run = _Run(split, recipe, prepare, seed, directory, device, epoch, name)
-                    bar.update(run.epoch * len(split))
-                run.advance(epoch, bar)
-                snapshot = Snapshot(path, split.name, split.source, run.seconds, name, epoch)
-                weights = {key: value.to(PRECISIONS[precision]) for key, value in run.model.state_dict().items()}
+                if trainer is None:
+                    trainer = Trainer(split, recipe, prepare, seed, directory, device, epoch, name)
+                    bar.update(trainer.epoch * len(split))
+                trainer.advance(epoch, bar)
+                snapshot = Snapshot(path, split.name, split.source, trainer.seconds, name, epoch)
+                weights = {key: value.to(PRECISIONS[precision]) for key, value in trainer.model.state_dict().items()}
                 save_tensors(weights, path, snapshot.metadata)
             yield epoch, load_model(path, device)
 
@@ -122,8 +122,11 @@ def checkpoint_path(directory: Path) -> Path:
     return directory / "checkpoint.safetensors"
 
 
-class _Run:
-    """The state of a training that a checkpoint holds: network, Adam, generator, epoch."""
+class Trainer:
+    """A training under way, with the state that a checkpoint holds: network, Adam, generator, epoch.
+
+    Args as of ``train``; ``first`` is the next epoch that is wanted: a checkpoint from behind it is not gone on from.
+    """
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from prlib.redraw import PixelRedraw
 from prlib.run import Context, run
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
-from prlib.train import Recipe, _Run, progress_bar, train, transformed
+from prlib.train import Recipe, Trainer, progress_bar, train, transformed
 
 needs_a_gpu = [
     pytest.mark.cuda,
@@ -73,7 +73,7 @@ def trained(images, tmp_path_factory):
 
 
 def begun(split, defence, folder, device="cpu", seed=3):
-    return _Run(
+    return Trainer(
         split, Recipe(), default_defence(defence, split.name).preparation(device), seed, folder, device, 1, "cuda"
     )
 

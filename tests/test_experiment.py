@@ -37,7 +37,7 @@ from prlib.schema import parsed
 from prlib.seeds import derive
 from prlib.snapshot import Snapshot, load_model
 from prlib.store import Store
-from prlib.train import _Run
+from prlib.train import Trainer
 
 
 def tiny(trained_with="pr", epochs=(1, 2), n_train=130, n_test=100, seed=0, source="sample"):
@@ -212,7 +212,7 @@ def test_what_is_measured_anew_replaces_what_is_there(tmp_path):
 def test_measuring_anew_can_be_interrupted_and_goes_on(tmp_path, monkeypatch):
     store, experiment = Store(tmp_path), tiny("none", epochs=(1, 2))
     run(experiment, quiet(store))
-    before, advance = contents(store), _Run.advance
+    before, advance = contents(store), Trainer.advance
 
     def interrupted(self, epoch, bar):
         if epoch == 2:
@@ -220,12 +220,12 @@ def test_measuring_anew_can_be_interrupted_and_goes_on(tmp_path, monkeypatch):
         advance(self, epoch, bar)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_Run, "advance", interrupted)
+        patch.setattr(Trainer, "advance", interrupted)
         prepare([experiment], quiet(store), anew=True)
     assert before.items() <= contents(store).items()
     trained = []
     with monkeypatch.context() as patch:
-        patch.setattr(_Run, "advance", lambda self, epoch, bar: trained.append(epoch) or advance(self, epoch, bar))
+        patch.setattr(Trainer, "advance", lambda self, epoch, bar: trained.append(epoch) or advance(self, epoch, bar))
         prepare([experiment], quiet(store), anew=True)
     assert trained == [2]
     assert not (store.weights(experiment.training) / "anew").exists() and contents(store).keys() == before.keys()
@@ -822,7 +822,7 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
     before = {path: path.stat().st_mtime_ns for path in profiles.root.rglob("*") if path.name != ".lock"}
 
     custom = Parameters("sample", ["mnist"], **sizes, epsilon=0.125)
-    monkeypatch.setattr("prlib.train._Run.advance", None)  # whoever trains fails
+    monkeypatch.setattr("prlib.train.Trainer.advance", None)  # whoever trains fails
     capsys.readouterr()
     again, other = (run(e, Context(custom.store, progress="lines")) for e in experiments(custom))
     shown = re.findall(r"^(\w+)@0.125, epoch 1: ", capsys.readouterr().err, re.MULTILINE)

@@ -24,7 +24,7 @@ from prlib.files import save_tensors
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
 from prlib.snapshot import Snapshot, load_model
-from prlib.train import Recipe, _Run, train, transformed
+from prlib.train import Recipe, Trainer, train, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -322,7 +322,7 @@ def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_updates_in_float32(tmp_pa
     split = replace(split, images=nn.functional.pad(split.images, (0, size - split.images.shape[-1]) * 2))
     losses = {}
     for autocast, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        run = _Run(split, Recipe(autocast=autocast), AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
+        run = Trainer(split, Recipe(autocast=autocast), AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
         with Products() as products:
             losses[autocast] = run.step(split.images[:128].float() / 255, split.labels[:128])
         assert products.seen.keys() == {precision} and products.seen.total() >= 9
