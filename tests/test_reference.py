@@ -19,7 +19,18 @@ from prlib.originals import SHA256
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "book" / "api").glob("*.md"))
-INTERNAL = {"__main__", "bundle", "cifar", "collector", "command_line", "download", "files", "sample", "tar", "winograd"}
+INTERNAL = {
+    "__main__",
+    "bundle",
+    "cifar",
+    "collector",
+    "command_line",
+    "download",
+    "files",
+    "sample",
+    "tar",
+    "winograd",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 ENTRIES = parse_file(ROOT / "references.bib").entries
