@@ -432,7 +432,7 @@ def test_robust_probability_is_the_mean_over_fresh_draws():
 
 # CW-L2.
 
-FINE = {"binary_search_steps": 9, "initial_const": 0.1, "max_steps": 1000, "learning_rate": 0.01}
+FINE = {"binary_search_steps": 9, "initial_const": 0.1, "max_steps": 400, "learning_rate": 0.02}
 
 
 @pytest.mark.parametrize(
