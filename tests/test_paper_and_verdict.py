@@ -838,3 +838,24 @@ def test_tables_say_which_images_an_adaptive_attack_met():
         which = "at random" if said.get("drawn") else "the first"
         assert text == ("all 10,000" if said["n_test"] == 10_000 else f"{said['n_test']:,}, {which}")
     assert {text.split(", ")[-1] for text in shown} >= {"at random", "the first"}
+
+
+@pytest.mark.parametrize(
+    ("reduced", "said"),
+    [
+        ((0.3, 0.4), r"2 at the paper's own scale.*\*\*1 of these.* All the others, 2, were [^.]* not judged\."),
+        (
+            (0.3, None),
+            r"2 at .* Another 1 were measured .* judged\. The remaining 1 have not been measured\.",
+        ),
+        ((None, None), r"2 at [^.]*beforehand\. The remaining 2 have not been measured\."),
+    ],
+)
+def test_the_sentence_on_coverage_counts_each_number_once(monkeypatch, reduced, said):
+    full = pd.DataFrame({"ours": [0.1, 0.2, None, None], "agrees": [True, False, None, None]})
+    tenth = pd.DataFrame({"ours": [0.1, None, *reduced]})
+    monkeypatch.setattr("prlib.pages.reproduction.measured_numbers", lambda: (full, tenth))
+    assert re.fullmatch(f"The paper prints 4 different accuracies. We measured .*{said}", pages.coverage().data)
+    whole = full.iloc[:2], tenth.iloc[:2]
+    monkeypatch.setattr("prlib.pages.reproduction.measured_numbers", lambda: whole)
+    assert pages.coverage().data.endswith("fixed beforehand.")

@@ -22,10 +22,12 @@ def coverage() -> Markdown:
     full, tenth = measured_numbers()
     agree, at_scale = Counted.among(full.agrees)
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
+    missing = len(full) - at_scale - reduced
+    others = f" Another {reduced} were" if missing else f" All the others, {reduced}, were"
+    others += " measured on a tenth of the training images; that is another experiment, so agreement is not judged."
+    rest = f" The remaining {missing} have not been measured."
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
         f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
-        f"{{term}}`tolerance` fixed beforehand. Another {reduced} were measured on a tenth of the training images; "
-        f"that is another experiment, so agreement is not judged. The other {len(full) - at_scale - reduced} have "
-        "not been measured."
+        f"{{term}}`tolerance` fixed beforehand.{others if reduced else ''}{rest if missing else ''}"
     )
