@@ -453,6 +453,16 @@ def test_the_site_has_figures_to_look_at(site: Path) -> None:
         assert parsed(site / page).select("article picture img")
 
 
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_list_of_records_does_not_move_while_its_rows_arrive(tab: Page, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.goto("records/index.html")
+    widths = "() => [...document.querySelectorAll('article th')].map(cell => cell.getBoundingClientRect().width)"
+    whole = tab.evaluate(widths)
+    tab.evaluate("() => document.querySelectorAll('article tbody tr:nth-child(n + 5)').forEach(row => row.remove())")
+    assert len(whole) == 3 and tab.evaluate(widths) == whole
+
+
 def test_front_page_search_and_theme_switch(tab: Page, problems: list[str], address: str) -> None:
     tab.set_viewport_size({"width": 1440, "height": 800})
     tab.goto("index.html")
