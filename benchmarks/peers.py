@@ -101,8 +101,8 @@ def bfloat16() -> Iterator[Row]:
         split = load(name, "train", "sample").take(130, seed=0)
         images, labels = to_float(split.images[:128]), split.labels[:128]
         recipes = (Recipe(autocast="bfloat16"), Recipe())
-        runs = [Trainer(split, recipe, transformed(None), 0, Path("nowhere"), "cpu", 1, "") for recipe in recipes]
-        ours, theirs = medians(*(partial(run.step, images, labels) for run in runs), turns=25)
+        trainers = [Trainer(split, recipe, transformed(None), 0, Path("nowhere"), "cpu", 1, "") for recipe in recipes]
+        ours, theirs = medians(*(partial(trainer.step, images, labels) for trainer in trainers), turns=25)
         yield compare(f"training step, {'×'.join(map(str, images.shape))}", "in float32", ours, theirs, 1.3)
 
 

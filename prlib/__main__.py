@@ -19,9 +19,10 @@ if __name__ == "__main__":
     try:
         with collector.paused():
             from prlib.command_line import main
+
+            gc.freeze()
     except ValueError as error:  # what a file of the profiles says, before anything runs
         print(f"prlib: {error}", file=sys.stderr)
         sys.exit(2)
-    gc.freeze()
     signal.signal(signal.SIGINT, before)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Python's garbage collector, which makes imports of seconds longer by a third."""
+"""Python's garbage collector, which makes imports that take seconds longer by a third."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Import modules in here: what they define is no garbage, so that nobody need look through it meanwhile."""
+    """Collect no garbage in here, for imports: what they define stays.
+
+    Whoever owns the process ends with ``gc.freeze()`` in here, or the collector's next look is at all of that.
+    """
     before = gc.isenabled()
     gc.disable()
     try:

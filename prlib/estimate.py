@@ -88,7 +88,7 @@ def megabytes_held(training: Training) -> int:
     return round(PROCESS + COPIES * (data.n_train + data.n_test) * data.channels * data.size**2 / 1e6)
 
 
-def attacking(attacks: Iterable[Attack]) -> float:
+def attack_cost(attacks: Iterable[Attack]) -> float:
     """What attacks on an image ask for, in training steps: a gradient is about one, a prediction a part of one."""
     costs = [attack.kind.cost(dict(attack.options)) for attack in attacks]
     return sum(cost.gradients + JUDGING * cost.predictions for cost in costs)
@@ -102,8 +102,8 @@ def work(e: Experiment) -> float:
     adaptive = e.cases == ("adaptive",)
     judged = len(e.attacks) + adaptive  # the strongest is one more, chosen among all and the clean image
     runs = len({case.startswith("C") for case in e.cases})  # A and B share an attack, and so do C and C twice
-    made = runs * (attacking(e.attacks) + JUDGING * len(e.attacks))  # with labels that they are not given
-    stuck = judged * len(e.cases)  # which a gradient tells
+    made = runs * (attack_cost(e.attacks) + JUDGING * len(e.attacks))  # a prediction each, if not given labels
+    stuck = judged * len(e.cases)  # a gradient tells whether an attack was
     chosen = JUDGING * CHOOSING_DRAWS * (len(e.attacks) + 1) * adaptive
     once = made + stuck + chosen + CERTIFYING * e.boxes
     cases = [EVERY_CASE[case] for case in e.cases or ("normal",)]

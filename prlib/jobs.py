@@ -1,5 +1,6 @@
 """Several pieces of work side by side, each in a process of its own: a GPU, or a CPU's cores, shared by trainings."""
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -45,6 +46,7 @@ def side_by_side(
         while waiting or running:
             while waiting and len(running) < jobs:
                 name = take(waiting, busy)
+                # Pickled here, so that the process imports what the task needs when it has paused its collector.
                 process = context.Process(target=_named, args=(name, pickle.dumps((work, tasks[name]))))
                 with _interruptions_ignored():  # a terminal interrupts all; who starts this one ends it
                     process.start()
@@ -71,11 +73,13 @@ def _interruptions_ignored() -> Iterator[None]:
 
 
 def _named(name: str, task: bytes) -> None:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that it clears up behind itself
-    with collector.paused():  # unpickling imports what the task needs
-        work, arguments = pickle.loads(task)
     with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
         try:
+            with collector.paused():
+                work, arguments = pickle.loads(task)
+                gc.freeze()
+            # From here on it clears up behind itself.
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
             status = work(*arguments)
         except Exception:
             traceback.print_exc()

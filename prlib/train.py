@@ -43,6 +43,9 @@ class Recipe:
     variant of a defence may have a recipe of its own (``prlib/profiles/protocol.yaml``). Smoothing s makes the target
     of the true class 1 - s + s/10 and of each other class s/10. ``autocast`` is the precision of the network's passes
     in a step; weights and Adam stay float32 (Kalamkar et al., 2019, arXiv:1905.12322).
+
+    Raises:
+        ValueError: ``autocast`` is neither "float32" nor "bfloat16".
     """
 
     init: str = "normal"
@@ -50,6 +53,10 @@ class Recipe:
     batch_size: int = 128
     learning_rate: float = 1e-3
     autocast: Autocast = "float32"
+
+    def __post_init__(self) -> None:
+        if self.autocast not in get_args(Autocast):
+            raise ValueError(f"autocast must be {' or '.join(get_args(Autocast))}; got {self.autocast!r}")
 
 
 def transformed(transform: Transform | None) -> Preparation:
@@ -96,8 +103,6 @@ def train(
     wanted = sorted(set(epochs))
     if not wanted or wanted[0] < 1:
         raise ValueError(f"epochs must be a non-empty list of positive integers; got {wanted}")
-    if recipe.autocast not in get_args(Autocast):
-        raise ValueError(f"autocast must be {' or '.join(get_args(Autocast))}; got {recipe.autocast!r}")
     if split.labels.max() >= CLASSES:
         raise ValueError(f"labels must be below {CLASSES}, the network's classes; got {int(split.labels.max())}")
     trainer = None
@@ -125,7 +130,11 @@ def checkpoint_path(directory: Path) -> Path:
 class Trainer:
     """A training under way, with the state that a checkpoint holds: network, Adam, generator, epoch.
 
-    Args as of ``train``; ``first`` is the next epoch that is wanted: a checkpoint from behind it is not gone on from.
+    The arguments are those of ``train``; ``first`` is the first epoch that is wanted: a checkpoint of a later one is
+    ignored, and training starts anew.
+
+    Raises:
+        ValueError: the checkpoint is damaged, of another training, or of another kind of device.
     """
 
     def __init__(
@@ -153,7 +162,12 @@ class Trainer:
             self._restore(first)
 
     def advance(self, epoch: int, bar: tqdm) -> None:
-        """Train until ``epoch`` is done, saving a checkpoint there, from time to time before, and if time is up."""
+        """Train until ``epoch`` is done, saving a checkpoint there, from time to time before, and if time is up.
+
+        Raises:
+            OutOfTime: the time limit ends before the next epoch would.
+            ValueError: the loss is no longer finite.
+        """
         while self.epoch < epoch:
             if self.epoch and seconds_left() < 1 + 1.2 * self.seconds / self.epoch:
                 self._save()
@@ -187,7 +201,7 @@ class Trainer:
         return total
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Take one step of Adam on a batch and return its loss."""
+        """Take one step of Adam on float images N×C×H×W in [0, 1] and labels N, and return the batch's mean loss."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bfloat16"):
             logits = self.model(images).float()
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)

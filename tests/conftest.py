@@ -108,7 +108,7 @@ def parsed(path: Path) -> BeautifulSoup:
 def brief(attack: Attack) -> Attack:
     """The attack with few steps and draws, for tests of what uses it."""
     options = dict(attack.options)
-    fewer = {name: value for name, value in {"steps": 4, "draws": 3}.items() if name in options}
+    fewer = {name: min(options[name], most) for name, most in {"steps": 4, "draws": 3}.items() if name in options}
     return replace(attack, options=frozen(options | fewer))
 
 

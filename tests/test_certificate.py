@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import ROOT, brief
+from conftest import ROOT
 from torch import nn
 
 from prlib.attacks import Staircase, crossing
@@ -219,7 +219,7 @@ def test_only_what_is_not_random_and_bounded_is_certified(certified):
         {"tested_with": (default_defence("pr", "mnist"),)},
         {"attacks": (), "cases": ()},
         {"draws": 4},  # the certificate's cell would lack the counts
-        {"attacks": tuple(brief(default_attack("pgd-leap", "mnist", epsilon)) for epsilon in (0.01, 0.05))},
+        {"attacks": tuple(default_attack("pgd-leap", "mnist", epsilon) for epsilon in (0.01, 0.05))},
     ):
         with pytest.raises(ValueError, match="boxes must be 0, unless attacks on quantised are adaptive, within one"):
             dataclasses.replace(experiment, **change)

@@ -24,7 +24,7 @@ from prlib.files import save_tensors
 from prlib.model import PaperCNN
 from prlib.redraw import PixelRedraw
 from prlib.snapshot import Snapshot, load_model
-from prlib.train import Recipe, Trainer, train, transformed
+from prlib.train import Recipe, Trainer, checkpoint_path, train, transformed
 
 
 @pytest.fixture(autouse=True)
@@ -322,12 +322,12 @@ def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_updates_in_float32(tmp_pa
     split = replace(split, images=nn.functional.pad(split.images, (0, size - split.images.shape[-1]) * 2))
     losses = {}
     for autocast, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        run = Trainer(split, Recipe(autocast=autocast), AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
+        trainer = Trainer(split, Recipe(autocast=autocast), AS_THEY_ARE, 0, tmp_path / autocast, "cpu", 1, "")
         with Products() as products:
-            losses[autocast] = run.step(split.images[:128].float() / 255, split.labels[:128])
+            losses[autocast] = trainer.step(split.images[:128].float() / 255, split.labels[:128])
         assert products.seen.keys() == {precision} and products.seen.total() >= 9
-        state = [value for one in run.optimizer.state_dict()["state"].values() for value in one.values()]
-        assert {value.dtype for value in [losses[autocast], *run.model.parameters(), *state]} == {torch.float32}
+        state = [value for one in trainer.optimizer.state_dict()["state"].values() for value in one.values()]
+        assert {value.dtype for value in [losses[autocast], *trainer.model.parameters(), *state]} == {torch.float32}
     # bfloat16 has 8 bits, and the fast way's transforms lose some of them: a logit is off by some hundredths.
     assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02
 
@@ -355,7 +355,7 @@ def test_an_unknown_precision_is_refused(few, tmp_path):
         next(train(few, Recipe(autocast="int8"), AS_THEY_ARE, [1], 0, tmp_path))
 
 
-# Forks itself for every folder it is told, so that all trainings share its imports.
+# Forks itself for every folder that it reads, so that all trainings share its imports.
 SCRIPT = """
 import os, sys, torch
 from pathlib import Path
@@ -364,14 +364,14 @@ from prlib.data import load
 from prlib.redraw import PixelRedraw
 torch.set_num_threads(1)
 train.CHECKPOINT_SECONDS = 0.0
-torch.optim.Adam([torch.zeros(1)])  # whose first use imports for longer than a kill waits
+torch.optim.Adam([torch.zeros(1)])  # its first use imports for longer than the kills wait
+split = load("mnist", "train", "sample").take(150, seed=0)
+prepare = train.transformed(PixelRedraw.fit(k=2, steps=50, init="normal"))
 for folder in sys.stdin:
     if process := os.fork():
         print(process, flush=True)
         print(os.waitpid(process, 0)[1], flush=True)
         continue
-    split = load("mnist", "train", "sample").take(150, seed=0)
-    prepare = train.transformed(PixelRedraw.fit(k=2, steps=50, init="normal"))
     list(train.train(split, train.Recipe(), prepare, [2, 10], 0, Path(folder.strip()), progress="none"))
     os._exit(0)
 """
@@ -387,22 +387,24 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
             print(folder, file=forking.stdin)
             return int(forking.stdout.readline())
 
-        def ends_well() -> bool:
-            return forking.stdout.readline() == "0\n"
+        def end() -> int:
+            return int(forking.stdout.readline())
 
         begun = time.monotonic()
         begin(whole)
-        assert ends_well()
+        assert end() == 0
         lasts, kills = time.monotonic() - begun, 0
         for share in (0.1, 0.25, 0.4, 0.15):
             process = begin(killed)
             time.sleep(share * lasts)
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            kills += not ends_well()
-        assert kills >= 2
+            status = end()
+            assert status in (0, signal.SIGKILL)
+            kills += status == signal.SIGKILL
+        assert kills >= 2 and checkpoint_path(killed).exists()  # amid the training
         begin(killed)
-        assert ends_well()
+        assert end() == 0
     for name in ("epoch-0002", "epoch-0010"):
         one, other = (load_model(folder / f"{name}.safetensors") for folder in (whole, killed))
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))

@@ -843,12 +843,12 @@ def test_tables_say_which_images_an_adaptive_attack_met():
 @pytest.mark.parametrize(
     ("reduced", "said"),
     [
-        ((0.3, 0.4), r"2 at the paper's own scale.*\*\*1 of these.* All the others, 2, were [^.]* not judged\."),
+        ((0.3, 0.4), r"2 at the paper's own scale.*\*\*1 of these.* We measured the remaining 2 [^.]* not judged\."),
         (
             (0.3, None),
-            r"2 at .* Another 1 were measured .* judged\. The remaining 1 have not been measured\.",
+            r"2 at .* We measured 1 more on a .* judged\. 1 has not been measured\.",
         ),
-        ((None, None), r"2 at [^.]*beforehand\. The remaining 2 have not been measured\."),
+        ((None, None), r"2 at [^.]*beforehand\. 2 have not been measured\."),
     ],
 )
 def test_the_sentence_on_coverage_counts_each_number_once(monkeypatch, reduced, said):

@@ -1,16 +1,18 @@
 """Wherever it runs: paths, homes, users, locales, repositories of others."""
 
 import ast
+import gc
 import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from prlib import provenance
+from prlib import collector, pages, provenance
 from prlib.machine import git
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -233,3 +235,20 @@ def test_what_the_tools_remember_stays_in_the_folder(tmp_path):
     ).stdout.splitlines()
     assert len(told) == 6 and all(path.startswith(f"{ROOT}/_build/tools/") for path in told)
     assert not list(tmp_path.iterdir())
+
+
+# Python's collector.
+
+
+def test_the_collector_rests_while_modules_are_imported_and_is_then_as_before():
+    was_enabled = gc.isenabled()
+    for begin in (gc.disable, gc.enable):
+        begin()
+        before = gc.isenabled()
+        with suppress(ImportError), collector.paused():
+            with collector.paused():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() == before
+    assert was_enabled and gc.get_freeze_count() > 100_000 and pages  # whose modules are not looked through any more

@@ -454,13 +454,22 @@ def test_the_site_has_figures_to_look_at(site: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 1440])
-def test_the_list_of_records_does_not_move_while_its_rows_arrive(tab: Page, width: int) -> None:
+def test_the_list_of_records_keeps_its_columns_while_its_rows_arrive(tab: Page, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     tab.goto("records/index.html")
     widths = "() => [...document.querySelectorAll('article th')].map(cell => cell.getBoundingClientRect().width)"
     whole = tab.evaluate(widths)
     tab.evaluate("() => document.querySelectorAll('article tbody tr:nth-child(n + 5)').forEach(row => row.remove())")
     assert len(whole) == 3 and tab.evaluate(widths) == whole
+    # Dates have one line each, and no name leaves its column.
+    dates, names = tab.locator("article td:last-child"), tab.locator("article td:first-child")
+    lines = """cells => cells.map(cell => {
+        const range = new Range();
+        range.selectNodeContents(cell);
+        return range.getClientRects().length;
+    })"""
+    assert set(dates.evaluate_all(lines)) == {1}
+    assert not any(names.evaluate_all("cells => cells.map(cell => cell.scrollWidth > cell.clientWidth)"))
 
 
 def test_front_page_search_and_theme_switch(tab: Page, problems: list[str], address: str) -> None:

@@ -13,7 +13,7 @@ from prlib.attacks.known import Known
 from prlib.attacks.pgd import straight_through
 from prlib.cases import Batch, all_batches, answered
 from prlib.data import Split, to_float
-from prlib.estimate import JUDGING, attacking
+from prlib.estimate import JUDGING, attack_cost
 from prlib.experiment import Attack
 from prlib.guard import guard, unchanged
 from prlib.judging import judge_batch
@@ -76,7 +76,7 @@ def estimate(network: nn.Module, known: Known, split: Split, attacks: Sequence[A
             loss_gradient(behind, images, labels)
             seconds.append((time.perf_counter() - started) / len(images))
     answers = (2 * len(attacks) + 2) * (DRAWS if known.random else 1)
-    return min(seconds) * (attacking(attacks) + JUDGING * answers) * len(split)
+    return min(seconds) * (attack_cost(attacks) + JUDGING * answers) * len(split)
 
 
 def measure(

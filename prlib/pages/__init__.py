@@ -1,5 +1,7 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
+import gc
+
 from prlib import collector
 
 with collector.paused():
@@ -68,6 +70,8 @@ with collector.paused():
     from prlib.pages.story import gallery, strip
     from prlib.pages.tables import Table, Tabs, badge, folded, note
     from prlib.pages.visit import clone, route, side_by_side
+
+    gc.freeze()
 
 __all__ = [
     "ATTACKS",

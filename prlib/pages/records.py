@@ -1,7 +1,6 @@
 """A chapter's parameters and its records."""
 
 import ast
-import gc
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -43,9 +42,6 @@ def start(namespace: Mapping[str, Any]) -> Parameters:
     parameters = Parameters(**{name: namespace[name] for name in known if name in namespace})
     check_device(parameters.device)
     style()
-    # What has been imported stays: looking through it for garbage would take a tenth of a chapter's time.
-    if not gc.get_freeze_count():
-        gc.freeze()
     return parameters
 
 

@@ -23,11 +23,14 @@ def coverage() -> Markdown:
     agree, at_scale = Counted.among(full.agrees)
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
     missing = len(full) - at_scale - reduced
-    others = f" Another {reduced} were" if missing else f" All the others, {reduced}, were"
-    others += " measured on a tenth of the training images; that is another experiment, so agreement is not judged."
-    rest = f" The remaining {missing} have not been measured."
+    remaining = f"{reduced} more" if missing else f"the remaining {reduced}"
+    on_a_tenth = (
+        f" We measured {remaining} on a tenth of the training images; that is another experiment, so agreement is not "
+        "judged."
+    )
+    rest = f" {missing} {'has' if missing == 1 else 'have'} not been measured."
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
         f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
-        f"{{term}}`tolerance` fixed beforehand.{others if reduced else ''}{rest if missing else ''}"
+        f"{{term}}`tolerance` fixed beforehand.{on_a_tenth if reduced else ''}{rest if missing else ''}"
     )

@@ -139,7 +139,6 @@ class Parameters:
 Parameters.__doc__ = (Parameters.__doc__ or "").replace("{described}", described(Parameters))
 
 
-@cache
 def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """A defence with the options of the default protocol; one that it does not name has its own defaults.
 
@@ -147,9 +146,14 @@ def default_defence(name: str, dataset: str, seed: int = 0) -> Defence:
     """
     options = _for_dataset(read_protocol()["defences"].get(name, {}), dataset)
     defence = Defence(name, frozen(options))
-    if "seed" in signature((BUILDERS | ADVERSARIES)[defence.kind]).parameters:
+    if _takes_a_seed(defence.kind):
         defence = Defence(name, frozen({**options, "seed": seed}))
     return defence
+
+
+@cache
+def _takes_a_seed(kind: str) -> bool:
+    return "seed" in signature((BUILDERS | ADVERSARIES)[kind]).parameters
 
 
 def default_attack(name: str, dataset: str, epsilon: float | None = None) -> Attack:
