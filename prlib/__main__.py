@@ -1,6 +1,5 @@
 """``python -m prlib``: the command line, imported as a module, so that processes which it starts find its functions."""
 
-import gc
 import os
 import signal
 import sys
@@ -17,10 +16,8 @@ if __name__ == "__main__":
             setattr(sys, name, TextIOWrapper(FileIO(os.devnull, "w"), "utf-8"))
         getattr(sys, name).reconfigure(errors="replace")  # whatever the terminal cannot show
     try:
-        with collector.paused():
+        with collector.paused(freeze=True):
             from prlib.command_line import main
-
-            gc.freeze()
     except ValueError as error:  # what a file of the profiles says, before anything runs
         print(f"prlib: {error}", file=sys.stderr)
         sys.exit(2)

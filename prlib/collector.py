@@ -6,15 +6,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def paused() -> Iterator[None]:
+def paused(freeze: bool = False) -> Iterator[None]:
     """Collect no garbage in here, for imports: what they define stays.
 
-    Whoever owns the process ends with ``gc.freeze()`` in here, or the collector's next look is at all of that.
+    Args:
+        freeze: that nothing of what is there in the end is ever looked through; only for who owns the process.
     """
     before = gc.isenabled()
     gc.disable()
     try:
         yield
+        if freeze:
+            gc.freeze()  # before it is back, or its first look is at all of this
     finally:
         if before:
             gc.enable()

@@ -1,6 +1,5 @@
 """Several pieces of work side by side, each in a process of its own: a GPU, or a CPU's cores, shared by trainings."""
 
-import gc
 import multiprocessing
 import pickle
 import signal
@@ -75,9 +74,8 @@ def _interruptions_ignored() -> Iterator[None]:
 def _named(name: str, task: bytes) -> None:
     with redirect_stdout(_Named(name, sys.stdout)), redirect_stderr(_Named(name, sys.stderr)):
         try:
-            with collector.paused():
+            with collector.paused(freeze=True):
                 work, arguments = pickle.loads(task)
-                gc.freeze()
             # From here on it clears up behind itself.
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
             status = work(*arguments)

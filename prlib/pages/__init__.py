@@ -1,10 +1,8 @@
 """What a chapter calls: its parameters and records, and the tables and sentences computed from them."""
 
-import gc
-
 from prlib import collector
 
-with collector.paused():
+with collector.paused(freeze=True):
     from prlib.findings.conclusions import above, below, falls_more, level, same
     from prlib.pages.attacks import (
         VARIANT_TITLES,
@@ -70,8 +68,6 @@ with collector.paused():
     from prlib.pages.story import gallery, strip
     from prlib.pages.tables import Table, Tabs, badge, folded, note
     from prlib.pages.visit import clone, route, side_by_side
-
-    gc.freeze()
 
 __all__ = [
     "ATTACKS",
