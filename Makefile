@@ -88,7 +88,8 @@ reproduce: plan ## run the profile's experiments, execute the chapters, render t
 
 test: lint ## pass every check and test
 	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --durations 20 tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(CORES) --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/pytest -p kernels --numprocesses $(CORES) --dist loadfile \
+	  --nbval --nbval-sanitize-with tests/nbval.cfg book
 
 test-quick: $(READY) ## pass the tests that need neither chapters nor the site nor long, while you edit
 	$(BIN)/pytest --numprocesses $(CORES) --dist worksteal --quiet -m "not book and not slow" tests

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = [path.stem for path in sorted((ROOT / "book").glob("*.ipynb"))]
 TINY = {"profile": "sample", "datasets": ["mnist"], "epochs": [1], "n_train": 130, "n_test": 4}
 
+pytest_plugins = ["kernels"]
+
 torch.set_num_threads(1)
 # A process holds the site's parsed pages, among other things, which the collector would walk through again and again.
 gc.set_threshold(100_000, 50, 100)

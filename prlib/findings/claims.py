@@ -79,11 +79,15 @@ def word(outcomes: Sequence[str]) -> str:
     return "open" if undecided else "not testable"
 
 
-def judge_claim(claim: Mapping[str, Any], measured: pd.DataFrame) -> Verdict:
-    """The two verdicts on one claim of ``prlib.paper.claims()``, from the cells measured."""
+def judge_claim(claim: Mapping[str, Any], measured: pd.DataFrame, compared: pd.DataFrame | None = None) -> Verdict:
+    """The two verdicts on one claim of ``prlib.paper.claims()``, from the cells measured.
+
+    Args:
+        compared: the same beside all of the paper's cells (``compare``), where several claims are judged.
+    """
     agrees: list[str] = []
     if "cells" in claim:
-        theirs = compare(measured, **claim["cells"])
+        theirs = select(compare(measured) if compared is None else compared, claim["cells"])
         if claim.get("quantity") != "l2":  # the paper prints no distances
             agrees = ["holds" if a else "fails" for a in theirs.agrees if a is not None]
         cells = _named_as(theirs, measured)
@@ -121,7 +125,8 @@ def decided(found: Sequence[Comparison]) -> list[Comparison]:
 
 def judge_claims(measured: pd.DataFrame, prefix: str = "") -> list[Verdict]:
     """The verdicts on the claims whose id starts with ``prefix``."""
-    return [judge_claim(claim, measured) for claim in paper.claims() if claim["id"].startswith(prefix)]
+    compared = compare(measured)
+    return [judge_claim(claim, measured, compared) for claim in paper.claims() if claim["id"].startswith(prefix)]
 
 
 def relate(relation: str, differences: np.ndarray, tolerance: float) -> tuple[str, float]:
