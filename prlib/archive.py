@@ -52,12 +52,12 @@ def pack(store: Store, experiments: Sequence[Experiment], folder: Path, megabyte
         (Member((top / path.relative_to(store.root)).as_posix(), path.read_bytes()) for path in files), megabytes
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("results-*.tar"):
-        old.unlink()
     paths = [folder / f"results-{number}.tar" for number in range(1, len(parts) + 1)]
     for path, part in zip(paths, parts, strict=True):
         lines = [f"{hashlib.sha256(member.content).hexdigest()}  {member.name}\n" for member in part]
         tar.write([Member((top / SUMS).as_posix(), "".join(lines).encode()), *part], path)
+    for old in set(folder.glob("results-[0-9]*.tar")) - set(paths):
+        old.unlink()
     return paths
 
 

@@ -58,11 +58,11 @@ def bundle(
     groups = [("code", code)] + [(names[0], list(_data(names, data_root))) for names in DATA]
     parts = [(name, part) for name, members in groups for part in tar.split(members, megabytes)]
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("part[0-9]*.tar"):
-        old.unlink()
     paths = [folder / f"part{number}-{name}.tar" for number, (name, _) in enumerate(parts, start=1)]
     for path, (_, members) in zip(paths, parts, strict=True):
         tar.write(members, path, int(time))
+    for old in set(folder.glob("part[0-9]*.tar")) - set(paths):
+        old.unlink()
     return paths
 
 

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"prlib: interrupted; the same command {way}", file=sys.stderr)
         exec("")  # or Python ends by the signal, if it fell into another exec of a string, as in many an import
         return 128 + signal.SIGINT
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return status
@@ -120,7 +120,7 @@ def _measure(experiments: list[Experiment], context: Context, anew: bool, end: f
                 _print_cells(run(experiment, context, anew))
     except OutOfTime:
         return UNFINISHED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return 0

@@ -4,6 +4,7 @@ A network is in eval mode and frozen inside, and left as found. It, the defence 
 of them can change what another sees. What they answer must have the right shape and type, and be finite.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -180,9 +181,13 @@ def guarded(attack: Function) -> Function:
     (Float64 stays.) Images come back in their own type. Bad images and labels raise a ValueError.
     """
 
+    optional = inspect.signature(attack).parameters["labels"].default is None
+
     @wraps(attack)
     def behind(model: nn.Module, images: Tensor, labels: Tensor | None = None, **options: Any) -> Any:
         check_images(images)
+        if labels is None and not optional:
+            raise ValueError(f"labels must be given to {attack.__name__}, which does not predict any; got None")
         if labels is not None:
             check_labels(labels, len(images))
         if not images.numel():

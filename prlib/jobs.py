@@ -40,7 +40,7 @@ def side_by_side(
     context = multiprocessing.get_context("spawn")  # a process that has used a GPU cannot be forked
     waiting, running = list(tasks), dict[str, SpawnProcess]()
     statuses: dict[str, int] = {}
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -62,6 +62,10 @@ def side_by_side(
     return {name: statuses[name] for name in tasks}
 
 
+def _end(signum: int, frame: object) -> None:
+    sys.exit(128 + signum)
+
+
 @contextmanager
 def _interruptions_ignored() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started inside takes over
@@ -76,8 +80,7 @@ def _named(name: str, task: bytes) -> None:
         try:
             with collector.paused(freeze=True):
                 work, arguments = pickle.loads(task)
-            # From here on it clears up behind itself.
-            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+            signal.signal(signal.SIGTERM, _end)  # from here on it clears up behind itself
             status = work(*arguments)
         except Exception:
             traceback.print_exc()

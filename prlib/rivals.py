@@ -139,4 +139,4 @@ def smoothed(std: float, votes: int) -> Voted:
 
 def voting(defence: Transform | None) -> tuple[Transform | None, int]:
     """What draws once behind a defence, and how many draws vote; most defences answer to one."""
-    return (defence.transform, defence.votes) if isinstance(defence, Voted) else (defence, 1)
+    return (defence.transform, defence.votes) if isinstance(defence, Voted) else (defence, getattr(defence, "votes", 1))

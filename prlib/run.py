@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prlib.cases import all_batches
+from prlib.cases import BATCH_SIZE, all_batches
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split
 from prlib.experiment import Experiment, Training
@@ -109,8 +109,11 @@ def check(experiments: Sequence[Experiment], context: Context, anew: bool = Fals
 
     Raises:
         ValueError, OSError: as ``run``; nothing has been computed or changed.
+        ModuleNotFoundError: a library that an attack needs is not installed; says how to install it.
     """
     todo = [e for e in experiments if anew or not context.store.is_current(e)]
+    for attack in {attack for e in todo for attack in e.attacks}:
+        attack.kind.check_installed()
     if todo:
         context.store.check_writable({training for e in todo for training in e.networks}, context.tf32)
     wanted = {(Chosen.of(e), e.training.dataset, e.training.n_train): e for e in todo if not e.embedded}
@@ -149,7 +152,7 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     surrogate = load_model(store.snapshot(other, last, record.tf32), context.device) if other else None
     agreeing = judged = 0
     with context.computing():
-        batches = all_batches(split.take(min(n, len(split))))
+        batches = range(-(-min(n, len(split)) // BATCH_SIZE))
         judged_again = cells(
             experiment, networks, split, surrogate, Halfway(None, {}), batches, context.device, context.progress
         )

@@ -96,7 +96,8 @@ def train(
             read back from them.
 
     Raises:
-        OutOfTime: the time limit ends before the next epoch would; a checkpoint has been written.
+        OutOfTime: the time limit ends before the next epoch would, and a checkpoint has been written; or it ends within
+            an epoch that took longer than foreseen, and what was done since the last checkpoint is done again.
         ValueError: a value is not allowed, a label is none of the network's classes, a file is damaged, or the loss is
             no longer finite.
     """

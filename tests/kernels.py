@@ -10,10 +10,12 @@ import os
 import runpy
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
+from jupyter_client.launcher import launch_kernel
 from jupyter_client.provisioning import local_provisioner
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -31,11 +33,14 @@ class Kernel:
     stdin = stdout = stderr = None
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: str = ".", **kwargs: object) -> None:
-        self._process = CONTEXT.Process(target=_launch, args=(command[2:], Path(cwd).resolve(), dict(env)), daemon=True)
+        begun = CONTEXT.Event()
+        arguments = (begun, command[2:], Path(cwd).resolve(), dict(env))
+        self._process = CONTEXT.Process(target=_launch, args=arguments, daemon=True)
         self._process.start()
-        self.pid = self._process.pid or 0
-        while os.getpgid(self.pid) != self.pid:  # until then a signal to its group would be one to ours
-            time.sleep(0.001)
+        assert self._process.pid
+        self.pid = self._process.pid
+        if not begun.wait(60):  # until then a signal to its group would be one to ours
+            raise RuntimeError(f"a kernel has not begun after a minute; its exit status is {self.poll()}")
         self.kill, self.terminate = self._process.kill, self._process.terminate
 
     def poll(self) -> int | None:
@@ -49,9 +54,11 @@ class Kernel:
         os.kill(self.pid, signum)
 
 
-def _launch(arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
+def _launch(begun: Event, arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
     os.setsid()
+    begun.set()
     gc.freeze()
+    sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]  # which no reader has there
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -65,4 +72,10 @@ def _end_with(tests: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-local_provisioner.launch_kernel = Kernel  # type: ignore[assignment]
+def _forked(command: Sequence[str], **options: Any) -> Any:
+    ours = list(command[:3]) == [sys.executable, "-m", "ipykernel_launcher"]
+    return Kernel(command, **options) if ours else launch_kernel(list(command), **options)
+
+
+if sys.platform == "linux":  # elsewhere a library may not work in a forked process
+    local_provisioner.launch_kernel = _forked

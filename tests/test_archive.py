@@ -78,11 +78,26 @@ def test_an_archive_is_the_same_bytes_again(store, packed, tmp_path):
     assert again.read_bytes() == packed.read_bytes()
 
 
+def test_old_archives_stay_until_the_new_ones_are_written(store, tmp_path, monkeypatch):
+    pack(store, EXPERIMENTS, tmp_path, 3.0)
+    before = contents(tmp_path)
+
+    def full(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("prlib.archive.tar.write", full)
+    with pytest.raises(OSError, match="no space"):
+        pack(store, EXPERIMENTS, tmp_path, 60)
+    assert contents(tmp_path) == before
+
+
 def test_parts_can_be_merged_alone_or_together(store, tmp_path):
-    (tmp_path / "results-9.tar").touch()
+    mine = tmp_path / "results-of-mine.tar"
+    for path in (tmp_path / "results-9.tar", mine):
+        path.touch()
     parts = pack(store, EXPERIMENTS, tmp_path, 3.0)
     assert len(parts) == 2 and max(path.stat().st_size for path in parts) <= 3.0e6
-    assert sorted(tmp_path.glob("results-*.tar")) == parts
+    assert sorted(tmp_path.glob("results-*.tar")) == [*parts, mine]
     merge(parts[:1], tmp_path / "there")
     root, new, there = merge(parts, tmp_path / "there")
     assert new >= 1 and new + there == 4

@@ -31,7 +31,7 @@ from prlib.pages.commands import recompute_command
 from prlib.profiles import PROFILES, Parameters, check_names, default_attack, default_defence, default_recipe
 from prlib.profiles.protocol import checked_protocol, read_yaml
 from prlib.profiles.suites import read_profile, read_suites
-from prlib.record import RESULTS, Record, pack, read_record, unpack
+from prlib.record import RESULTS, pack, read_record, unpack
 from prlib.run import Context, prepare, run, verify
 from prlib.schema import parsed
 from prlib.seeds import derive
@@ -839,6 +839,9 @@ def test_a_custom_run_trains_nothing_that_its_profile_has_trained(tmp_path, monk
     assert "1 to do" in plan and "; 0 MB" in plan  # no weights
     anew = Parameters("sample", ["mnist"], **sizes, epsilon=0.125, recompute=True)
     assert anew.store.load(again.experiment) is None
+    lent = Parameters("sample", ["mnist"], epsilon=0.125, recompute=True)  # which trains no published network anew
+    stored = next(e for e in lent.experiments() if e.embedded)
+    assert lent.store.snapshot(stored.training, 50).is_file()
 
 
 @pytest.mark.parametrize(
@@ -930,7 +933,6 @@ def test_unknown_defences_and_sizes_are_refused():
         Defence("magic")
     with pytest.raises(ValueError, match="0"):
         tiny(n_train=0)
-    assert isinstance(Record, type)
 
 
 def test_core_hours_count_a_training_once(record):

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,13 +16,17 @@ from torch.nn.functional import avg_pool2d
 
 from prlib.attacks import crossing, eot_pgd, robust_probability
 from prlib.attacks.known import Known, is_random, staircase_of
+from prlib.chosen import Chosen
 from prlib.command_line import main
 from prlib.data import to_float
-from prlib.own.book import records_of, shared_images, strongest_cells
+from prlib.own.book import book_rows, records_of, shared_images, strongest_cells
 from prlib.own.file import read
+from prlib.own.measure import suite
 from prlib.pages.names import defence_title
+from prlib.profiles.protocol import read_protocol
 from prlib.record import read_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
+from prlib.rivals import smoothed, voting
 
 ONE = PixelRedraw.fit(steps=500)
 
@@ -137,6 +142,35 @@ def test_a_differentiable_defence_is_attacked_through_its_own_gradient():
     assert not torch.allclose(astray, best, atol=0.05)
 
 
+def test_a_gradient_that_misleads_is_stepped_over():
+    """Behind a ripple that hides the way the straight step finds the best attack on a linear network."""
+    weight, clean = torch.randn(64, generator=seeded(3)), 0.3 + 0.4 * images(20)
+    network, labels = Linear(weight), torch.zeros(20, dtype=torch.int64)
+    known = Known.of(lambda x, g: (x + 0.004 * (2000 * x).sin()).clamp(0, 1), clean)
+    assert known.differentiable
+    attack = partial(eot_pgd, network, clean, labels, epsilon=0.1, step_size=0.05, steps=10, defence=known)
+    best = (clean - 0.1 * weight.sign().view_as(clean[0])).clamp(0, 1)
+    assert torch.allclose(attack(straight=True, generator=seeded()), best, atol=1e-6)
+    assert (attack(generator=seeded()) - best).abs().mean() > 0.05
+    assert "eot-pgd-straight" in [a.name for a in suite(replace(known, random=True), "mnist")]
+    assert "pgd-straight" in [a.name for a in suite(known, "mnist")]
+    with pytest.raises(ValueError, match="'eot-pgd-own' needs a defence with a gradient"):
+        suite(Known.of(cornered, clean), "mnist", names=["eot-pgd-own"])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_a_defence_that_seldom_changes_an_image_is_random(share):
+    assert Known.of(lambda x, g: x * (torch.rand((), generator=g) > share), images()).random
+
+
+def test_a_vote_is_attacked_by_draws_and_answers_by_the_vote():
+    known = Known.of(smoothed(0.5, 25), images())
+    assert known.random and known.differentiable and "a vote of 25" in known.described
+    draws_once, votes = voting(known)
+    assert votes == 25
+    assert torch.equal(draws_once(images(), seeded(5)), smoothed(0.5, 25)(images(), seeded(5)))
+
+
 def test_a_threshold_is_crossed_where_that_pays():
     """The worst image of a linear network behind a threshold: every pixel that can cross does so if that hurts."""
     weight, clean = torch.randn(64, generator=seeded(3)), images(20)
@@ -234,6 +268,35 @@ def test_the_command_attacks_and_compares_on_the_same_images(attack):
         assert row["difference"]["value"] == pytest.approx((rates["strongest"] - theirs).mean())
         assert defence_title(row["defence"]) in out
     assert len(result["book"]) >= 8
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_the_book_is_compared_on_all_images_that_a_record_of_it_has(dataset):
+    cells = strongest_cells(records_of(dataset))
+    places = np.sort(Chosen("full", dataset, 100, read_protocol()["drawn"]).places())
+    rows = book_rows(cells, places, np.ones(len(places)))
+    for row in rows:
+        same = cells[(cells.defence == row.defence) & (cells.phase == row.phase)]
+        assert row.n == max(np.isin(places, c.trainings[0].after.images.places()).sum() for c in same.itertuples())
+    assert sum(row.n == len(places) for row in rows) >= 10
+    (both,) = (row for row in rows if (row.defence, row.phase) == ("pr", "both"))
+    same = cells[(cells.defence == "pr") & (cells.phase == "both")].itertuples()
+    held = [cell.of for cell in same if np.isin(places, cell.trainings[0].after.images.places()).all()]
+    assert len(held) > 1 and both.of == max(held)
+
+
+def test_the_papers_epsilon_may_be_named(attack):
+    options = "--images", "2", "--attacks", "transfer"
+    plain, named = (attack(THRESHOLD + LINEAR, *options, *more)[3] for more in ((), ("--epsilon", "0.3")))
+    assert plain["book"] == named["book"] != []
+
+
+def test_what_a_transfer_needs_is_asked_for_before_anything_is_trained(attack, monkeypatch, tmp_path):
+    monkeypatch.setattr("prlib.own.file.published", lambda dataset: {})
+    text = THRESHOLD + "network = 'train'\n"
+    status, _, err, result = attack(text, "--n-train", "260", "--epochs", "1", "--attacks", "transfer")
+    assert status == 2 and result is None and not list(tmp_path.rglob("*.safetensors"))
+    assert "'transfer' is made on the published undefended network" in err and "must be there" in err
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist", "cifar10", "cifar10-gray"])

@@ -1,6 +1,7 @@
 """What the registry says of the kinds of attack, compared with what they do; what the protocol says of its names."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from prlib.attacks import Adversary, auto, bim, fgsm, mim, square
 from prlib.attacks.base import ALLOWED, check_parameters
 from prlib.attacks.registry import KINDS, Cost, Kind
 from prlib.cases import all_batches, judge
+from prlib.command_line import main
 from prlib.data import DATASETS, Dataset, load, to_float
 from prlib.defences import BUILDERS
 from prlib.estimate import JUDGING, work
@@ -30,7 +32,7 @@ from prlib.profiles.protocol import read_yaml
 from prlib.profiles.suites import Choice, Entry, read_profile, read_suites
 from prlib.record import read_record
 from prlib.redraw import PixelRedraw
-from prlib.run import Context, run
+from prlib.run import Context, check, run
 from prlib.snapshot import load_model
 from prlib.store import Store
 
@@ -329,7 +331,7 @@ def test_the_library_is_imported_without_torchattacks() -> None:
 
 
 def test_a_missing_torchattacks_is_said_before_anything_is_computed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchattacks", None)
     sentence = "need torchattacks .*pip install --no-deps torchattacks"
@@ -345,4 +347,10 @@ def test_a_missing_torchattacks_is_said_before_anything_is_computed(
         attack = default_attack(name, "mnist")
         with pytest.raises(ModuleNotFoundError, match=sentence):
             run(Experiment(training, (Defence(),), (1,), 20, (attack,), ("adaptive",)), Context(Store(tmp_path)))
+        with pytest.raises(ModuleNotFoundError, match=sentence):
+            check([Experiment(training, (Defence(),), (1,), 20, (attack,), ("adaptive",))], Context(Store(tmp_path)))
     assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("PRLIB_RESULTS", str(tmp_path))
+    known_black = [e.name for e in Parameters("published", ["mnist"]).experiments(["known-black"])]
+    assert main(["run", *known_black, "--profile", "published", "--recompute", "--progress", "none"]) == 2
+    assert re.search(sentence, capsys.readouterr().err)

@@ -11,6 +11,7 @@ from torch import nn
 
 from prlib.attacks import (
     Staircase,
+    auto,
     crossing,
     eot_pgd,
     hop_skip_jump,
@@ -21,6 +22,7 @@ from prlib.attacks import (
     transfer_through,
 )
 from prlib.attacks.base import aims, margin
+from prlib.attacks.carlini_wagner import cw_through
 from prlib.attacks.directions import DIRECTIONS, Adam, Momentum
 from prlib.attacks.registry import KINDS
 from prlib.experiment import Defence, Experiment, Training
@@ -176,6 +178,41 @@ def test_a_beam_finds_the_worst_of_all_cells_where_crossing_and_greed_do_not():
     assert settled["beam"] == len(nets)
 
 
+def test_the_best_of_all_steps_is_at_least_as_strong_as_the_last():
+    """Long steps leave what they had found; the way is the same, so the last is among those that are judged."""
+    labels, clean = LABEL.expand(20), torch.rand(20, 1, 3, 3, generator=seeded(3))
+    ways = {"epsilon": 0.3, "step_size": 0.15, "steps": 10, "loss": "margin"}
+    ends = []
+    for net in map(wavy, range(6)):
+        last, best = (pgd(net, clean, labels, **ways, every_step=e, generator=seeded()) for e in (False, True))
+        ends.append([margin(net(x), labels) for x in (last, best)])
+        assert ((best - clean).abs() <= 0.3 + 1e-6).all()
+    last, best = map(torch.cat, zip(*ends, strict=True))
+    assert (best <= last).all() and (best < last - 0.01).any()
+
+
+@pytest.mark.parametrize("attack", [hop_skip_jump, auto, square, eot_pgd, crossing, search, cw_through])
+def test_an_attack_that_needs_labels_says_so_before_it_asks_for_anything(attack):
+    def never(images, generator):
+        raise AssertionError("asked for")
+
+    call = {"epsilon": 0.1} if attack is not cw_through else {}
+    with pytest.raises((ValueError, TypeError), match="labels"):
+        attack(wavy(0), CLEAN, defence=never, generator=seeded(), **call)
+
+
+def test_cw_through_a_defence_reaches_a_network_of_another_type():
+    """As every attack does: guarded, in float64 and in training mode, it is attacked as its twin."""
+    clean, labels = torch.rand(4, 1, 3, 3, generator=seeded(3)), LABEL.expand(4)
+    odd = nn.Sequential(wavy(0), nn.Dropout(0.9)).double().train()
+    found = [
+        cw_through(net, clean.to(dtype), labels, defence=None, generator=seeded(), draws=1, max_steps=30)
+        for net, dtype in ((wavy(0), torch.float32), (odd, torch.float64))
+    ]
+    assert found[0].dtype == torch.float32 and found[1].dtype == torch.float64 and odd.training
+    assert (found[0] - clean).abs().max() > 0.01 and torch.allclose(found[0], found[1].float(), atol=0.02)
+
+
 def test_a_search_is_at_least_as_strong_as_crossing_where_nothing_is_random():
     for seed in range(12, 20):
         assert reached(wavy(seed), search, rounds=4) <= reached(wavy(seed), crossing) + 1e-6
@@ -312,7 +349,6 @@ def test_a_transfer_through_the_defence_from_the_network_itself_is_eot_pgd():
 def test_costs_are_what_the_options_say():
     assert KINDS["eot_pgd"].cost({"steps": 40, "draws": 2, "late_draws": 10, "targets": 3}).gradients == 3 * (60 + 100)
     assert KINDS["crossing"].cost({"restarts": 4, "targets": 2, "steps": 5, "draws": 3}).gradients == 120
-    assert KINDS["hop_skip_jump"].cost({"steps": 1, "votes": 3, "evaluations": 50}).predictions == 3 * 60
     assert math.isinf(KINDS["eot_pgd"].cost({"steps": math.inf, "draws": 1}).gradients)
 
 

@@ -154,7 +154,10 @@ ALLOWED: dict[str, Rule] = {
     **dict.fromkeys(("targets", "late_draws"), _NATURAL),
     "loss": (f"one of {', '.join(LOSSES)}", lambda value: value in LOSSES),
     "norm": ('"sign" or "l2"', lambda value: value in ("sign", "l2")),
-    **dict.fromkeys(("smooth", "own_gradient", "lucky"), ("True or False", lambda value: isinstance(value, bool))),
+    **dict.fromkeys(
+        ("smooth", "own_gradient", "straight", "every_step", "lucky"),
+        ("True or False", lambda value: isinstance(value, bool)),
+    ),
 }
 """What each parameter of an attack may be, in words and as a test of a value.
 

@@ -80,6 +80,7 @@ def cw_images(*arguments: Any, **options: Any) -> Tensor:
     return cw_l2(*arguments, **options)[0]
 
 
+@guarded
 def cw_through(
     model: nn.Module,
     images: Tensor,

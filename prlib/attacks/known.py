@@ -1,7 +1,7 @@
 """What an attacker knows of a defence, found out by trying it: is it random, has it a gradient, is it a staircase?"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,10 +10,13 @@ from prlib.attacks.staircase import Staircase, redraw_behind
 from prlib.data import Transform, check_images
 from prlib.guard import settled
 from prlib.redraw import PixelRedraw, Quantised
-from prlib.rivals import BitDepth
+from prlib.rivals import BitDepth, Voted
 
 GRID, PLATEAUS = 1001, 64
 """Grey values that a defence is tried on, and up to how many different answers it is looked at as a staircase."""
+
+SEEDS = 16
+"""With so many other seeds a defence is tried that seems not random: one that changes images seldom is."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Known:
         random: whether its answer depends on the generator.
         differentiable: whether attacks follow its own gradient; else they step straight through it.
         staircase: its cells where each pixel's answer depends on the pixel's cell alone; None where that is not so.
+        votes: how many draws of it vote, as ``prlib.rivals.voting`` finds.
     """
 
     transform: Transform
     random: bool
     differentiable: bool
     staircase: Staircase | None = None
+    votes: int = 1
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What the defence makes of images."""
@@ -44,6 +49,8 @@ class Known:
             ValueError: it returns images of another shape or type, or values outside [0, 1]; it answers differently to
                 the same seed; it is not random, and what it makes of an image depends on those beside it.
         """
+        if isinstance(transform, Voted):
+            return replace(cls.of(transform.transform, images, seed), votes=transform.votes)
         check_images(images)
         uniform = torch.rand(images.shape, generator=_seeded(seed)).to(images)
         tried = torch.cat([images, uniform, torch.zeros_like(images[:1]), torch.ones_like(images[:1])])
@@ -58,7 +65,7 @@ class Known:
                 "the defence must draw all that is random in it from the generator that it is given; with the same "
                 "seed it answered twice differently, so it has a hidden state"
             )
-        random = not torch.equal(first, answer(tried, seed + 1))
+        random = any(not torch.equal(first, answer(tried, other)) for other in range(seed + 1, seed + 1 + SEEDS))
         alone = answer(tried[:1]) if not random else first[:1]
         if not torch.allclose(alone, first[:1], atol=1e-4):
             raise ValueError(
@@ -76,11 +83,12 @@ class Known:
     def described(self) -> str:
         """What was found, in a sentence."""
         kind = "random" if self.random else "not random"
+        kind += f" and answers by a vote of {self.votes}" if self.votes > 1 else ""
         if self.staircase is not None:
             cells = len(self.staircase.mean)
             return f"the defence is {kind} and sorts pixels into {cells} cells; attacks cross the thresholds between"
         if self.differentiable:
-            return f"the defence is {kind} and differentiable; attacks follow its own gradient"
+            return f"the defence is {kind} and differentiable; attacks follow its gradient, or step straight through it"
         return f"the defence is {kind} and has no useful gradient; attacks step straight through it (BPDA)"
 
 

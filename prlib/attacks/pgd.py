@@ -42,6 +42,7 @@ def pgd(
     direction: str = "sign",
     targets: int = 0,
     late_draws: int = 0,
+    every_step: bool = False,
     batch_size: int = 128,
 ) -> Tensor:
     """Projected gradient descent in the ε-ball from random starts (Madry et al., 2018), through random defences.
@@ -59,10 +60,12 @@ def pgd(
         direction: what each step follows, a key of ``prlib.attacks.directions.DIRECTIONS``.
         targets: from each start towards so many of the likeliest wrong classes in turn; 0 is any class but the label.
         late_draws: draws in the last quarter of the steps, and for judging what they end with; 0 is as many as before.
+        every_step: the best of the images after every step is returned, not of those after the last alone: long steps
+            can leave what they had found. One more prediction a step.
     """
     check_parameters(epsilon=epsilon, step_size=step_size, steps=steps, batch_size=batch_size)
     check_parameters(restarts=restarts, draws=draws, loss=loss, direction=direction)
-    check_parameters(targets=targets, late_draws=late_draws)
+    check_parameters(targets=targets, late_draws=late_draws, every_step=every_step)
     network = defended(model, defence, generator)
     most, late = max(draws, late_draws), steps // 4 if late_draws else 0
     phases = [(steps - late, draws), (late, late_draws)]
@@ -72,6 +75,14 @@ def pgd(
 
     def attack(clean: Tensor, labels: Tensor) -> Tensor:
         best, smallest = clean, clean.new_full((len(clean),), math.inf)
+
+        def consider(adversarial: Tensor) -> None:
+            nonlocal best, smallest
+            with torch.no_grad():
+                left = margin(mean_logits(adversarial), labels)
+            best = torch.where(per_image(left < smallest), adversarial, best)
+            smallest = smallest.minimum(left)
+
         with torch.no_grad():
             towards = aims(mean_logits(clean), labels, targets) if targets else [None]
         shape = (len(clean), restarts, *clean.shape[1:])  # an image's numbers come together, whatever the batch
@@ -82,12 +93,13 @@ def pgd(
                 follow = DIRECTIONS[direction]()
                 for count, copies in phases:
                     climbed = partial(loss_gradient, network, labels=labels, draws=copies, loss=loss, towards=aim)
-                    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "steps": count}
-                    adversarial = climb(adversarial, clean, climbed, follow, **ball)
-                with torch.no_grad():
-                    left = margin(mean_logits(adversarial), labels)
-                best = torch.where(per_image(left < smallest), adversarial, best)
-                smallest = smallest.minimum(left)
+                    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size}
+                    for steps_on in [1] * count if every_step else [count]:
+                        adversarial = climb(adversarial, clean, climbed, follow, **ball, steps=steps_on)
+                        if every_step:
+                            consider(adversarial)
+                if not every_step:
+                    consider(adversarial)
         return best
 
     return torch.cat(by_batch(attack, model, images, labels, max(1, batch_size // most), mean_logits))
@@ -120,6 +132,7 @@ def eot_pgd(
     generator: torch.Generator,
     smooth: bool = False,
     own_gradient: bool = False,
+    straight: bool = False,
     **options: Any,
 ) -> Tensor:
     """``attacks.pgd`` through the defence, in expectation over its draws (EOT and BPDA; Athalye et al., 2018).
@@ -127,9 +140,12 @@ def eot_pgd(
     Args:
         smooth: attack through ``soft_mean`` instead of draws; a redraw alone has one.
         own_gradient: follow the defence's own gradient, such as noise has, and not straight through it.
+        straight: step straight through a defence that is ``Known`` to be differentiable, too: its gradient may mislead.
         options: of ``attacks.pgd``.
     """
-    through = defence if defence is None or own_gradient else straight_through(defence)
+    through = defence
+    if defence is not None and not own_gradient:
+        through = straight_through(defence.transform if straight and isinstance(defence, Known) else defence)
     if smooth:
         redraw = redraw_behind(defence.transform if isinstance(defence, Known) else defence)
 

@@ -78,10 +78,19 @@ class Kind:
             self.library()
 
 
-def _climbed(steps: int, draws: int = 1, restarts: int = 1, targets: int = 0, late_draws: int = 0, **_: Any) -> Cost:
+def _climbed(
+    steps: int,
+    draws: int = 1,
+    restarts: int = 1,
+    targets: int = 0,
+    late_draws: int = 0,
+    every_step: bool = False,
+    **_: Any,
+) -> Cost:
     late, ends = steps // 4 if late_draws else 0, restarts * max(1, targets)
     gradients = ((steps - late) * draws + late * late_draws) * ends
-    return Cost(gradients, max(draws, late_draws) * (ends + (targets > 0)))  # the end with the smallest margin is kept
+    judged = ends * (steps if every_step else 1)  # what has the smallest margin is kept
+    return Cost(gradients, max(draws, late_draws) * (judged + (targets > 0)))
 
 
 def _crossed(steps: int, draws: int, restarts: int, targets: int, **_: Any) -> Cost:
@@ -121,7 +130,7 @@ KINDS: dict[str, Kind] = {
     "hop_skip_jump": Kind(
         "HopSkipJump on the majority",
         hop_skip_jump,
-        # a step asks for a direction, then tries 20 lengths of it, each halved 20 times
+        # a step asks for a direction, then tries about ten lengths of it
         lambda steps, votes, evaluations, **_: Cost(
             0, votes * sum(evaluations * (step + 1) ** 0.5 + 10 for step in range(steps))
         ),

@@ -135,6 +135,11 @@ def expected(cell: Any) -> Estimate:
     accuracies = [one.accuracy for one in cell.trainings]
     if len(accuracies) >= ENOUGH:
         return next_training(accuracies, cell.n_test, DATASETS[cell.dataset].n_test)
+    return tolerated(cell)
+
+
+def tolerated(cell: Any) -> Estimate:
+    """Our accuracy, and the bounds that the fixed tolerance and the half-width of Wilson's interval make, as above."""
     value = cell.ours.value
     reach = TOLERANCE["attacked" if cell.case in ("A", "B", "C") else "clean"]
     reach += wilson(value * cell.n_test, cell.n_test).half_width
@@ -143,13 +148,25 @@ def expected(cell: Any) -> Estimate:
 
 def agrees(cell: Any, theirs: float) -> bool:
     """Whether the paper's number is ``expected`` of our cell."""
-    _, low, high = expected(cell)
-    return low - 1e-9 <= theirs <= high + 1e-9
+    return _between(expected(cell), theirs)
+
+
+def only_by_spread(compared: pd.DataFrame) -> pd.Series:
+    """Which rows of ``compare`` agree as one more training may show, and would not within the fixed tolerance."""
+    rows = compared.itertuples()
+    only = [
+        cell.agrees and len(cell.trainings) >= ENOUGH and not _between(tolerated(cell), cell.accuracy) for cell in rows
+    ]
+    return pd.Series(only, compared.index, bool)
 
 
 def same_experiment(cell: Any) -> bool:
     """Whether ours was measured, after training on as many images as the paper's."""
     return cell.ours is not None and cell.n_train == DATASETS[cell.dataset].n_train
+
+
+def _between(bounds: Estimate, value: float) -> bool:
+    return bounds.low - 1e-9 <= value <= bounds.high + 1e-9
 
 
 Clean = dict[tuple[str, Training, str, int], Bits]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from prlib.chosen import Chosen
 from prlib.data import DATASETS, Split, load
-from prlib.findings.cells import best, measured
+from prlib.findings.cells import measured
 from prlib.profiles import Parameters, repository_results
 from prlib.profiles.protocol import read_protocol
 from prlib.record import Record
@@ -50,8 +50,7 @@ def records_of(dataset: str) -> list[Record]:
 def strongest_cells(records: Iterable[Record], epsilon: float = 0.0) -> pd.DataFrame:
     """Cells of ``measured`` under the strongest attack of each record; ``epsilon`` is 0 for the paper's."""
     cells = measured(records)
-    cells = cells[(cells.attack == "strongest") & (cells.epsilon == epsilon)]
-    return best(cells, ["dataset", "defence", "epochs", "phase"])
+    return cells[(cells.attack == "strongest") & (cells.epsilon == epsilon)]
 
 
 def shared_images(
@@ -87,15 +86,17 @@ def shared_images(
 def book_rows(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> list[BookRow]:
     """The cells beside one's own answers (``right``, float N) to the images at these places, the least robust first.
 
-    Cells without a common image are left out, and of several trainings the first counts.
+    Of several cells of a defence that of most common images counts, of these that of most attacks, and of several
+    trainings the first. A defence without a common image is left out.
     """
-    rows = []
+    rows: dict[tuple[str, int, str], BookRow] = {}
     for cell in cells.itertuples():
         bits = cell.trainings[0].after
         shared, ours, _ = np.intersect1d(places, bits.images.places(), return_indices=True)
-        if len(shared):
+        known = rows.get(key := (cell.defence, cell.epochs, cell.phase))
+        if len(shared) and (known is None or (known.n, known.of) < (len(shared), cell.of)):
             theirs = bits.at(shared)
             difference = paired((right[ours] - theirs)[None])
             named = cell.defence, cell.phase, cell.of, len(shared)
-            rows.append(BookRow(*named, float(theirs.mean()), difference, cell.record))
-    return sorted(rows, key=lambda row: row.theirs)
+            rows[key] = BookRow(*named, float(theirs.mean()), difference, cell.record)
+    return sorted(rows.values(), key=lambda row: row.theirs)

@@ -14,13 +14,12 @@ from prlib.estimate import duration
 from prlib.experiment import Attack, to_json
 from prlib.files import atomically, check_writable
 from prlib.own.book import BookRow, book_rows, records_of, shared_images, strongest_cells
-from prlib.own.file import Own, blamed, known, network_of, published, read
+from prlib.own.file import Own, blamed, known, network_of, read, surrogate_of
 from prlib.own.measure import Row, estimate, measure, suite
 from prlib.own.options import check
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
-from prlib.profiles import results_folder
+from prlib.profiles import default_attack, results_folder
 from prlib.provenance import provenance_of
-from prlib.snapshot import load_model
 from prlib.statistics import Estimate
 
 
@@ -29,10 +28,13 @@ def attack(options: argparse.Namespace) -> int:
     started = time.monotonic()
     check(options)
     own, dataset = read(Path(options.file).expanduser()), options.dataset
-    cells = strongest_cells(records_of(dataset), options.epsilon or 0.0)
+    papers = dict(default_attack("fgsm", dataset).options)["epsilon"]
+    epsilon = None if options.epsilon == papers else options.epsilon  # which records leave unsaid
+    cells = strongest_cells(records_of(dataset), epsilon or 0.0)
     split, places = shared_images(dataset, cells, options.images, options.embedded, options.data)
     knowledge = known(own, split)
-    attacks = suite(knowledge, dataset, options.epsilon, options.attacks)
+    attacks = suite(knowledge, dataset, epsilon, options.attacks)
+    surrogate = surrogate_of(attacks, dataset)
     out = Path(options.out or results_folder() / "own" / f"{own.path.stem}-{dataset}.json").expanduser()
     check_writable(out)
 
@@ -46,8 +48,6 @@ def attack(options: argparse.Namespace) -> int:
         seconds = estimate(network, knowledge, split, attacks)
     many = f"{len(split)} test images, {len(attacks)} attacks, ε = {_epsilon(attacks):g}"
     print(f"the network: {what}\n{many}: about {duration(seconds)} on one core", flush=True)
-    lent = published(dataset).get("none")
-    surrogate = load_model(lent) if lent else None
     with blamed(own):
         rows = measure(network, knowledge, split, attacks, surrogate, options.seed, options.progress)
     compared = book_rows(cells, places, rows[-1].right)

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 
 from prlib.attacks.known import Known
 from prlib.data import Split, Transform, to_float
+from prlib.experiment import WEIGHTS, Attack
 from prlib.guard import Guarded
 from prlib.machine import one_thread
 from prlib.profiles import default_recipe, published_snapshots
@@ -107,6 +108,21 @@ def published(dataset: str) -> dict[str, Path]:
     return {name: path for name, path in published_snapshots(dataset).items() if path.exists()}
 
 
+def surrogate_of(attacks: Sequence[Attack], dataset: str) -> nn.Module | None:
+    """The published undefended network, on which transfer attacks are made; None if none of these attacks is one.
+
+    Raises:
+        ValueError: it is needed and not there, or damaged.
+    """
+    needed = [attack.name for attack in attacks if "surrogate" in attack.kind.needs]
+    if not needed:
+        return None
+    if (path := published(dataset).get("none")) is None:
+        missing = published_snapshots(dataset)["none"]
+        raise ValueError(f"attack {needed[0]!r} is made on the published undefended network; {missing} must be there")
+    return load_model(path)
+
+
 def network_of(
     own: Own, dataset: str, images: Callable[[], Split], epochs: int, folder: Path, progress: str
 ) -> tuple[nn.Module, str]:
@@ -123,7 +139,7 @@ def network_of(
         return own.network.eval(), f"{type(own.network).__name__} of {own.path.name}"
     if own.network == TRAIN:
         split = images()
-        name = f"{own.path.stem}-{dataset}-n{len(split)}-{own.digest[:10]}"
+        name = f"{own.path.stem}-{dataset}-n{len(split)}-{split.digest[:10]}-v{WEIGHTS}-{own.digest[:10]}"
         recipe, seed = default_recipe(dataset), derive(0, "training")
         with one_thread():
             trained = train(

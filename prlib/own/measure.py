@@ -48,8 +48,9 @@ def suite(known: Known, dataset: str, epsilon: float | None = None, names: Seque
         ValueError: a name that is none of an attack for case "adaptive", or that needs what the defence has not got.
     """
     suites = read_protocol()["adaptive"]
+    kind = "random" if known.random else "fixed"
     crossed = suites["staircase"] if known.staircase else []
-    chosen = names or suites["random" if known.random else "fixed"] + crossed
+    chosen = names or suites[kind] + crossed + (suites[f"differentiable {kind}"] if known.differentiable else [])
     kinds = {name: default_attack(name, dataset).kind for name in read_protocol()["attacks"]}
     allowed = [n for n, k in kinds.items() if k.adaptive and k.bounded and not {"surrogate", "defence"} <= k.needs]
     for name in chosen:
@@ -62,6 +63,8 @@ def suite(known: Known, dataset: str, epsilon: float | None = None, names: Seque
             raise ValueError(f"attack {attack.name!r} needs a defence that sorts pixels into cells; this one does not")
         if dict(attack.options).get("smooth") and not isinstance(known.transform, PixelRedraw | Quantised):
             raise ValueError(f"attack {attack.name!r} needs a redraw; the defence is none")
+        if dict(attack.options).get("own_gradient") and not known.differentiable:
+            raise ValueError(f"attack {attack.name!r} needs a defence with a gradient; this one has none of use")
     return attacks
 
 
@@ -75,7 +78,7 @@ def estimate(network: nn.Module, known: Known, split: Split, attacks: Sequence[A
             started = time.perf_counter()
             loss_gradient(behind, images, labels)
             seconds.append((time.perf_counter() - started) / len(images))
-    answers = (2 * len(attacks) + 2) * (DRAWS if known.random else 1)
+    answers = (2 * len(attacks) + 2) * (DRAWS if known.random else 1) * known.votes
     return min(seconds) * (attack_cost(attacks) + JUDGING * answers) * len(split)
 
 

@@ -24,7 +24,7 @@ def add(commands: Any, parents: list[argparse.ArgumentParser]) -> argparse.Argum
         "attack",
         parents=parents,
         help="attack a defence of your own and show it beside the book's",
-        description="Attack a defence of your own by all that knows it, and show it beside the book's.",
+        description="Attack a defence of your own with full knowledge of it, and show it beside the book's.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -39,7 +39,7 @@ with collector.paused(freeze=True):
     )
     from prlib.pages.content import escaped
     from prlib.pages.defences import certificates, randomness, rivals
-    from prlib.pages.deviations import ablated, choices, effects, explained
+    from prlib.pages.deviations import ablated, choices, effects, explained, largest_effects
     from prlib.pages.facts import (
         benchmark,
         core_hours,
@@ -54,7 +54,7 @@ with collector.paused(freeze=True):
     from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
     from prlib.pages.prose import tell
     from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
-    from prlib.pages.reproduction import coverage, measured_numbers
+    from prlib.pages.reproduction import agree_by_spread, coverage, measured_numbers, narrower_gaps
     from prlib.pages.robustness import (
         convergence,
         each_attack,
@@ -82,6 +82,7 @@ __all__ = [
     "ablated",
     "above",
     "accuracies",
+    "agree_by_spread",
     "answer",
     "attack_settings",
     "attack_variants",
@@ -117,10 +118,12 @@ __all__ = [
     "guarantees",
     "just_now",
     "labels_given",
+    "largest_effects",
     "level",
     "long_training",
     "longer",
     "measured_numbers",
+    "narrower_gaps",
     "network_table",
     "noise_distances",
     "note",

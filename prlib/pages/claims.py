@@ -18,22 +18,24 @@ from prlib.record import Record
 
 
 def answer(records: Iterable[Record], prefix: str) -> Markdown:
-    """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning.
-
-    What they cannot say, the long trainings on a tenth of the images do.
-    """
-    records = list(records)
-    datasets = {record.experiment.training.dataset for record in records}
-    longer = [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
+    """The claims whose id starts with ``prefix`` and what the records say to each, for a chapter's beginning."""
     lines = []
-    ours, theirs = (judge_claims(measured(found), prefix) for found in (records, longer))
-    for v, long in zip(ours, theirs, strict=True):
-        told, where = (v, "") if v.supported != "not testable" else (long, " (on a tenth of the images)")
-        evidence = f" {markdown(_evidence(told))}{where}" if told.comparisons else ""
-        lines.append(f"- {v.claim['claim']} {markdown(mark(told.supported))}{evidence}")
+    for v, longer in _judged(records, prefix):
+        where = " (on a tenth of the images)" if longer else ""
+        evidence = f" {markdown(_evidence(v))}{where}" if v.comparisons else ""
+        lines.append(f"- {v.claim['claim']} {markdown(mark(v.supported))}{evidence}")
     return Markdown(
         "**Answer**, computed from our own measurements (the end of the chapter says how):\n\n" + "\n".join(lines)
     )
+
+
+def _judged(records: Iterable[Record], prefix: str) -> list[tuple[Verdict, bool]]:
+    """The verdicts, and whether each is by the long trainings on a tenth of the images, as the records have none."""
+    records = list(records)
+    datasets = {record.experiment.training.dataset for record in records}
+    longer = [r for r in committed("tenth") if r.experiment.training.dataset in datasets]
+    ours, theirs = (judge_claims(measured(found), prefix) for found in (records, longer))
+    return [(v, False) if v.supported != "not testable" else (long, True) for v, long in zip(ours, theirs, strict=True)]
 
 
 def verdicts(records: Iterable[Record], prefix: str, profile: str = "", name: str = "") -> Table:
@@ -115,11 +117,13 @@ SIDES = {"for": "for redrawing", "against": "against it", "neither": "neither fo
 
 def claims_in_short(records: Iterable[Record]) -> Markdown:
     """How many of the paper's claims are supported, by what they speak for."""
-    found, lines = judge_claims(measured(records), "q"), []
+    found, lines = _judged(records, "q"), []
     for side, title in SIDES.items():
-        speaking = [v for v in found if _side(v) == side]
+        speaking = [v for v, _ in found if _side(v) == side]
         lines.append(f"- {len(speaking)} speak {title}: {markdown(_words(speaking, ', '))}.")
-    return Markdown(f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines))
+    longer = sum(long for _, long in found)
+    rest = f"\n\n{longer} of them are about 500 or 1,000 epochs and judged by the trainings on a tenth of the images."
+    return Markdown(f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines) + (rest if longer else ""))
 
 
 def numbers_in_short(records: Iterable[Record]) -> Markdown:

@@ -279,7 +279,7 @@ def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, 
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
     caption = f"{DATASETS[dataset].title}, {accuracy_}{how}: the paper's (its Table {table}) and ours. "
     if comparable:
-        caption += "✓ marks a difference within the tolerance, ✗ one beyond it, – what this profile does not measure."
+        caption += "✓ marks agreement (see {term}`tolerance`), ✗ none, – what this profile does not measure."
     else:
         caption += "It is another experiment than the paper's, so agreement is not judged."
     more = f" The paper's other {left_out} rows are not measured in this profile."

@@ -51,7 +51,7 @@ class Number:
         interval every seed's is.
         """
         value = f"{self.estimate.value:.{digits}f}"
-        bounds = f" [{self.estimate.low:.3f}, {self.estimate.high:.3f}]" if interval else ""
+        bounds = f" {between(self.estimate, '.3f')}" if interval else ""
         if len(self.trainings) == 1:
             linked = Span(value, record=self.trainings[0].record)
             return (linked, bounds) if interval else linked
@@ -69,6 +69,11 @@ class Number:
     def _seeds(self) -> Content:
         """The seeds, each linked to its training's record."""
         return tuple((", " if i else " ", Span(f"{t.seed}", record=t.record)) for i, t in enumerate(self.trainings))
+
+
+def between(estimate: Estimate, form: str) -> str:
+    """An interval, its bounds written in a form such as ".3f"; no line breaks between them."""
+    return f"[{estimate.low:{form}},\u00a0{estimate.high:{form}}]"
 
 
 def percent(share: float) -> str:

@@ -13,6 +13,7 @@ from prlib.findings.cells import COLUMNS, ENOUGH, measured
 from prlib.findings.choices import ablations, like_another_seed, reasons
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
+from prlib.pages.prose import Prose
 from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, accuracy, formatted, frame, with_minus
 from prlib.profiles import COMMITTED, default_attack, default_defence
@@ -49,7 +50,7 @@ def explained(table: int) -> Table | Markdown:
     cells = reasons(measured(committed("published")), readings, table=table)
     for cell in cells.itertuples():
         row = {
-            "cell": _cell(cell),
+            "cell": in_words(cell),
             "paper": cell.accuracy,
             "ours": number(cell.ours, cell.trainings),
             "other reading": (f"**{cell.id}** ", code(cell.variant)) if cell.id else "none measured",
@@ -60,10 +61,10 @@ def explained(table: int) -> Table | Markdown:
             row["measured"] = Span(f"{cell.effect_n_train:,} training images", cell.effect_record, ("badge",))
         rows.append(row)
     if not rows:
-        return Markdown(f"None of our numbers for the paper's Table {table} differs by more than the tolerance.")
+        return Markdown(f"All of our numbers for the paper's Table {table} agree with the paper's.")
     caption = (
-        "The published numbers that differ from the paper's by more than the tolerance, and what the other reading of "
-        "a choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "
+        "The published numbers that do not agree with the paper's ({term}`tolerance`), and what the other reading of a "
+        "choice would change ({ref}`ablations`): *yes* if ours would then agree, *partly* if it would come nearer by "
         "more than chance. *Not explained* stands where another training was needed, of which there is one seed, or "
         "fewer training images: then the difference may be the training's own."
     )
@@ -96,11 +97,22 @@ def effects(found: pd.DataFrame) -> Table:
     between = Column(lambda ends: with_minus("{:+.3f}\u00a0… {:+.3f}".format(*ends)))
     columns = {"variant": Column(code), "instead of": Column(code), "from … to": between}
     caption = (
-        "What each variant changes. *Like another seed*: how many of its accuracies lie where one more training of the "
-        f"base would with 95% probability, if the variant was trained and the base at least {ENOUGH} times. Accuracies "
-        "of one training go together."
+        "What each variant changes. *Like another seed*: how many of its accuracies, those of each of its trainings by "
+        f"themselves, lie where one more training of the base would with 95% probability, if the base was trained at "
+        f"least {ENOUGH} times. Accuracies of one training go together."
     )
     return Table(frame(rows), caption, "effects", columns)
+
+
+def largest_effects(table: Table) -> Prose:
+    """Which choices of ``effects`` change an accuracy by more than ten percentage points, the largest change first."""
+    largest: dict[str, float] = {}
+    for row in table.frame.to_dict("records"):
+        largest[row["choice"]] = max(*row["from … to"], largest.get(row["choice"], 0.0), key=abs)
+    large = sorted((name for name, value in largest.items() if abs(value) > 0.1), key=lambda name: -abs(largest[name]))
+    told = "; ".join(f"{name}, by up to {with_minus(f'{100 * largest[name]:+.0f}')}" for name in large)
+    text = f"Some do. {len(large)} of {len(largest)} change an accuracy by more than ten percentage points: {told}."
+    return Prose(text if large else "")
 
 
 def ablated(found: pd.DataFrame, profile: str) -> Table:
@@ -133,7 +145,7 @@ def _variants(entry: Mapping[str, Any]) -> str:
     return f"**Variants:** {', '.join(f'`{name}`' for name in names)}." if names else ""
 
 
-def _cell(cell: Any) -> str:
+def in_words(cell: Any) -> str:
     """One of the paper's cells in words."""
     phase = PHASE_TITLES[cell.phase] if cell.phase not in ("", "none") else ""
     words = [DATASETS[cell.dataset].title, " ".join(filter(None, [defence_title(cell.defence), phase]))]

@@ -5,9 +5,15 @@ from functools import cache
 import pandas as pd
 from IPython.display import Markdown
 
-from prlib.findings.cells import each_once, measured
+from prlib.data import DATASETS
+from prlib.findings.cells import each_once, measured, only_by_spread
 from prlib.findings.here import Counted
+from prlib.pages.content import Number, markdown
+from prlib.pages.deviations import in_words
+from prlib.pages.names import PHASE_TITLES, defence_title
+from prlib.pages.prose import Prose
 from prlib.pages.records import committed
+from prlib.pages.tables import Table
 
 
 @cache
@@ -21,6 +27,7 @@ def coverage() -> Markdown:
     """How many of the paper's numbers were measured at its scale, on a tenth of the images, and not at all."""
     full, tenth = measured_numbers()
     agree, at_scale = Counted.among(full.agrees)
+    by_spread = int(only_by_spread(full).sum())
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
     missing = len(full) - at_scale - reduced
     remaining = f"{reduced} more" if missing else f"the remaining {reduced}"
@@ -28,9 +35,47 @@ def coverage() -> Markdown:
         f" We measured {remaining} on a tenth of the training images; that is another experiment, so agreement is not "
         "judged."
     )
+    spread = f", {by_spread} of them only because our own trainings differ so much"
     rest = f" {missing} {'has' if missing == 1 else 'have'} not been measured."
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
         f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
-        f"{{term}}`tolerance` fixed beforehand.{on_a_tenth if reduced else ''}{rest if missing else ''}"
+        f"{{term}}`tolerance` fixed beforehand{spread if by_spread else ''}.{on_a_tenth if reduced else ''}"
+        f"{rest if missing else ''}"
     )
+
+
+def agree_by_spread(table: int) -> Prose:
+    """A table's published numbers that agree with the paper's only because our trainings differ among themselves."""
+    full, _ = measured_numbers()
+    cells = full[full.table.eq(table) & only_by_spread(full)].itertuples()
+    numbers = [(cell, markdown(Number(cell.ours, cell.trainings).content(3))) for cell in cells]
+    told = [f"{in_words(cell)} (the paper {cell.accuracy:.3f}, ours {ours})" for cell, ours in numbers]
+    how_many = "One of our numbers agrees" if len(told) == 1 else f"{len(told)} of our numbers agree"
+    text = (
+        f"{how_many} with the paper's only because our own trainings differ so much: {'; '.join(told)}. The paper's is "
+        "one training, so the difference may be chance."
+    )
+    return Prose(text if told else "")
+
+
+def narrower_gaps(gaps: Table) -> Prose:
+    """Where the gap of ``training_accuracy`` is narrower after training with redrawing than without, and what it costs.
+
+    Nothing is told unless such a network gets fewer images right, both of those that it was trained on and of new ones.
+    """
+    rows = {(row["dataset"], row["defence"], row["used"]): row for row in gaps.frame.to_dict("records")}
+    kinds = [(defence_title(name), PHASE_TITLES[phase]) for name, phase in (("none", "none"), ("pr", "train"))]
+    each = [[rows.get((data.title, *kind)) for kind in kinds] for data in DATASETS.values()]
+    narrower = [(plain, redrawn) for plain, redrawn in each if plain and redrawn and redrawn["gap"] < plain["gap"]]
+    told = [f"{a['dataset']} from {100 * a['gap']:.1f} to {100 * b['gap']:.1f} percentage points" for a, b in narrower]
+    costs = all(
+        b[images].estimate.value < a[images].estimate.value
+        for a, b in narrower
+        for images in ("training images", "test images")
+    )
+    text = (
+        f"Redrawing in training narrows that gap on {'; on '.join(told)}. It does so because the network gets fewer of "
+        "its training images right. Of new images it gets fewer right, too."
+    )
+    return Prose(text if told and costs else "")

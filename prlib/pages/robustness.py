@@ -16,7 +16,7 @@ from prlib.findings.conclusions import Selected
 from prlib.findings.pairs import minus
 from prlib.findings.resistance import resistance
 from prlib.pages.comparisons import accuracies
-from prlib.pages.content import Content, Number, markdown, number
+from prlib.pages.content import Content, Number, between, markdown, number
 from prlib.pages.names import attack_title, defence_title
 from prlib.pages.prose import Prose, number_of
 from prlib.pages.tables import COUNT, SIGNED, Column, P, Table, Tabs, accuracy, formatted, frame
@@ -65,7 +65,7 @@ def resists(records: Iterable[Record], splits: Sequence[Split], epsilons: Sequen
 def _percent(one: Selected) -> str:
     """An accuracy in percent with its interval, linked to its record."""
     told = number_of(one)
-    return f"{markdown(told.percent())} [{told.estimate.low:.0%}, {told.estimate.high:.0%}]"
+    return f"{markdown(told.percent())} {between(told.estimate, '.0%')}"
 
 
 def _exposed(split: Split, epsilon: float) -> str:

@@ -81,15 +81,18 @@ def strip(datasets: Iterable[str], n: int = 10) -> Strip:
     return Strip({DATASETS[name].title: _pictures(name, n) for name in datasets})
 
 
-def gallery(dataset: str, place: int = 0) -> Strip:
-    """One test image under each of the paper's attacks, a row each: in cases B, A and C, and what case B changed.
+def gallery(dataset: str, n: int = 100) -> Strip:
+    """A test image under each of the paper's attacks, a row each: clean, in cases A, B and C, and what case B changed.
 
-    The network is the published one that was trained with redrawing; ``place`` says which of the sample's test images.
+    The network is the published one that was trained with redrawing, and the image the first of the embedded sample's
+    first n test images that it gets right.
     """
-    split = load(dataset, "test", "sample").take(place + 1)
-    one = Batch(to_float(split.images[place:]), split.labels[place:], seed=0)
     network, redraw = published_network(dataset, "pr"), default_defence("pr", dataset).build()
-    classes = DATASETS[dataset].classes
+    split, classes = load(dataset, "test", "sample").take(n), DATASETS[dataset].classes
+    place = int(stage(network, to_float(split.images)).right(split.labels).nonzero()[0])
+    one = Batch(to_float(split.images[place : place + 1]), split.labels[place : place + 1], seed=0)
+    known = classes[int(one.labels)]
+    clean = Picture(one.images[0], f"clean, {known}", known, right=True)
     rows: dict[str, Sequence[Picture]] = {}
     for name in ATTACKS:
         after = follow(network, one, redraw, CASES, default_attack(name, dataset).build())
@@ -97,12 +100,12 @@ def gallery(dataset: str, place: int = 0) -> Strip:
             said = {case: int(network(after[steps]).argmax()) for case, steps in CASES.items()}
         row = [
             Picture(after[CASES[case]][0], f"case {case}", classes[said[case]], said[case] == int(one.labels))
-            for case in "BAC"
+            for case in "ABC"
         ]
         change = after[CASES["B"]][0] - one.images[0]
         largest = float(change.abs().max())
         title = f"change in B, largest {largest:.2f}"
-        rows[ATTACK_TITLES[name]] = [*row, Picture(0.5 + change / (2 * largest or 1), title)]
+        rows[ATTACK_TITLES[name]] = [clean, *row, Picture(0.5 + change / (2 * largest or 1), title)]
     return Strip(rows)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from prlib.pages.content import Content, Span, code, markdown, plain
+from prlib.pages.content import Content, Span, between, code, markdown, plain
 from prlib.profiles import PROFILES, Parameters
 from prlib.statistics import Estimate
 
@@ -155,7 +155,7 @@ def badged(rows: list[dict[str, Any]], cells: Iterable[Any], epochs: bool = True
 
 def signed(difference: Estimate) -> str:
     """A difference of accuracies with its 95% interval."""
-    return with_minus("{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference))
+    return with_minus(f"{difference.value:+.3f} {between(difference, '+.3f')}")
 
 
 def with_minus(text: str) -> str:

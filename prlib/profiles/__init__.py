@@ -81,7 +81,7 @@ class Parameters:
         if not self.custom:
             return Store(results_folder() / self.profile, lender, precision)
         own = Store(results_folder() / self.profile, Store(repository_results() / self.profile, lender))
-        return Store(results_folder() / "custom", None if self.recompute else own, precision)
+        return Store(results_folder() / "custom", lender if self.recompute else own, precision)
 
     @property
     def chosen_datasets(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class _Protocol(Checked):
     titles: dict[str, Line]
     drawn: Seed
     epsilon: dict[Place, Share]
-    adaptive: dict[Literal["fixed", "random", "staircase"], list[str]]
+    adaptive: dict[Literal["fixed", "random", "staircase", "differentiable fixed", "differentiable random"], list[str]]
     attacks: dict[str, _Attack]
 
 
