@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 LABELS = json.loads((ROOT / "prlib" / "sample" / "test-labels.json").read_text())
 CLAIMS = yaml.safe_load((ROOT / "prlib" / "paper" / "claims.yaml").read_text())
 PAPER = pd.read_csv(ROOT / "prlib" / "paper" / "tables.csv", keep_default_na=False)
+NORMS = ("l0", "l2", "linf")
 TOLERANCE = {True: 0.05, False: 0.02}  # under attack, clean
 FULL = {"mnist": 60_000, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar10-gray": 50_000}
 REDRAWN = {"A", "C", "A twice", "C twice", "adaptive", "certified"}  # the cases in which the defence redraws
@@ -95,7 +96,7 @@ def rows(names, profile):
             }
             before = (*network, tested if cell["case"] in REDRAWN else "none") if attacked else None
             seed = training["seed"]
-            norms = {which: cell[which] for which in ("l0", "l2", "linf")}
+            norms = {which: cell[which] for which in NORMS}
             found.append(what | norms | {"record": name, "bits": {seed: judged}, "before": {seed: before}})
     pooled = {}
     for row in found:
@@ -104,8 +105,10 @@ def rows(names, profile):
         if one is not row:  # another seed; of a cell that two records of one training hold the first is taken
             for name in ("bits", "before"):
                 one[name] |= {seed: value for seed, value in row[name].items() if seed not in one[name]}
-            one["l2s"] = [*one.get("l2s", [one["l2"]]), row["l2"]]
-    return [row | {"l2": float(np.mean(row.get("l2s", [row["l2"]])))} for row in pooled.values()]
+            one["norms"] = [*one.get("norms", [[one[which] for which in NORMS]]), [row[which] for which in NORMS]]
+    means = [np.mean(row.get("norms", [[row[which] for which in NORMS]]), axis=0) for row in pooled.values()]
+    each = zip(pooled.values(), means, strict=True)
+    return [row | dict(zip(NORMS, map(float, mean), strict=True)) for row, mean in each]
 
 
 def matches(row, where):

@@ -16,7 +16,7 @@ GRID, PLATEAUS = 1001, 64
 """Grey values that a defence is tried on, and up to how many different answers it is looked at as a staircase."""
 
 SEEDS = 16
-"""With so many other seeds a defence is tried that seems not random: one that changes images seldom is."""
+"""With so many other seeds a defence is tried that seems not random, since it may change images seldom."""
 
 
 @dataclass(frozen=True)
