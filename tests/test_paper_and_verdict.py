@@ -17,7 +17,7 @@ from scipy import stats
 from prlib import pages, paper
 from prlib.data import DATASETS
 from prlib.experiment import Experiment, Training, unlabelled
-from prlib.findings.cells import compare, measured
+from prlib.findings.cells import compare, judged_by_spread, measured
 from prlib.findings.checks import UNBOUNDED, checks, sanity, worst_cases
 from prlib.findings.choices import ablations, like_another_seed, reasons
 from prlib.findings.claims import Comparison, decided, judge_claim, word
@@ -350,9 +350,13 @@ def test_with_enough_trainings_agreement_is_judged_by_what_one_more_may_show(tab
     accuracies = [paper_says - 0.1 + shift for shift in (0.0, 0.05, -0.05)[:count]]
     records = seeds_of(one_cell("mnist", "pr", "pr", 50, "bim", "B", 0.0, 10_000), accuracies)
     where = {"table": 6, "dataset": "mnist", "epochs": 50, "attack": "bim", "case": "B"}
-    assert list(compare(measured(records), **where).agrees) == [rule == "prediction"]
+    compared = compare(measured(records), **where)
+    assert list(compared.agrees) == [rule == "prediction"] == list(judged_by_spread(compared))
     steady = seeds_of(records[0], [paper_says - 0.04 + shift for shift in (0, 0.001, -0.001)[:count]])
-    assert list(compare(measured(steady), **where).agrees) == [rule == "tolerance"]
+    compared = compare(measured(steady), **where)
+    assert list(compared.agrees) == [rule == "tolerance"] != list(judged_by_spread(compared))
+    far = compare(measured(seeds_of(records[0], [paper_says - 0.3] * count)), **where)
+    assert list(far.agrees) == [False] == list(judged_by_spread(far))
 
 
 def adaptive(accuracies, n=200):

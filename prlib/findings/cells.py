@@ -151,13 +151,15 @@ def agrees(cell: Any, theirs: float) -> bool:
     return _between(expected(cell), theirs)
 
 
-def only_by_spread(compared: pd.DataFrame) -> pd.Series:
-    """Which rows of ``compare`` agree as one more training may show, and would not within the fixed tolerance."""
-    rows = compared.itertuples()
-    only = [
-        cell.agrees and len(cell.trainings) >= ENOUGH and not _between(tolerated(cell), cell.accuracy) for cell in rows
+def judged_by_spread(compared: pd.DataFrame) -> pd.Series:
+    """Of which rows of ``compare`` the fixed tolerance would say otherwise than what one more training may show."""
+    by_spread = [
+        cell.agrees is not None
+        and len(cell.trainings) >= ENOUGH
+        and cell.agrees != _between(tolerated(cell), cell.accuracy)
+        for cell in compared.itertuples()
     ]
-    return pd.Series(only, compared.index, bool)
+    return pd.Series(by_spread, compared.index, bool)
 
 
 def same_experiment(cell: Any) -> bool:

@@ -54,7 +54,7 @@ with collector.paused(freeze=True):
     from prlib.pages.names import ATTACK_TITLES, ATTACKS, NOISE_LABELS
     from prlib.pages.prose import tell
     from prlib.pages.records import PUBLISHED, REFERENCE, committed, obtain, start, variants
-    from prlib.pages.reproduction import agree_by_spread, coverage, measured_numbers, narrower_gaps
+    from prlib.pages.reproduction import by_spread, coverage, measured_numbers, narrower_gaps
     from prlib.pages.robustness import (
         convergence,
         each_attack,
@@ -82,7 +82,6 @@ __all__ = [
     "ablated",
     "above",
     "accuracies",
-    "agree_by_spread",
     "answer",
     "attack_settings",
     "attack_variants",
@@ -91,6 +90,7 @@ __all__ = [
     "benchmark",
     "both_verdicts",
     "by_dataset",
+    "by_spread",
     "cases",
     "certificates",
     "choices",

@@ -6,7 +6,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from prlib.data import DATASETS
-from prlib.findings.cells import each_once, measured, only_by_spread
+from prlib.findings.cells import each_once, judged_by_spread, measured
 from prlib.findings.here import Counted
 from prlib.pages.content import Number, markdown
 from prlib.pages.deviations import in_words
@@ -27,7 +27,7 @@ def coverage() -> Markdown:
     """How many of the paper's numbers were measured at its scale, on a tenth of the images, and not at all."""
     full, tenth = measured_numbers()
     agree, at_scale = Counted.among(full.agrees)
-    by_spread = int(only_by_spread(full).sum())
+    by_spread = int((judged_by_spread(full) & full.agrees.eq(True)).sum())
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
     missing = len(full) - at_scale - reduced
     remaining = f"{reduced} more" if missing else f"the remaining {reduced}"
@@ -45,18 +45,23 @@ def coverage() -> Markdown:
     )
 
 
-def agree_by_spread(table: int) -> Prose:
-    """A table's published numbers that agree with the paper's only because our trainings differ among themselves."""
+def by_spread(table: int) -> Prose:
+    """A table's published numbers of which the fixed tolerance would say otherwise than our trainings' spread does."""
     full, _ = measured_numbers()
-    cells = full[full.table.eq(table) & only_by_spread(full)].itertuples()
-    numbers = [(cell, markdown(Number(cell.ours, cell.trainings).content(3))) for cell in cells]
+    cells = list(full[full.table.eq(table) & judged_by_spread(full)].itertuples())
+    numbers = [(cell, markdown(Number(cell.ours, cell.trainings).content(3))) for cell in cells if cell.agrees]
     told = [f"{in_words(cell)} (the paper {cell.accuracy:.3f}, ours {ours})" for cell, ours in numbers]
     how_many = "One of our numbers agrees" if len(told) == 1 else f"{len(told)} of our numbers agree"
-    text = (
+    agree = (
         f"{how_many} with the paper's only because our own trainings differ so much: {'; '.join(told)}. The paper's is "
         "one training, so the difference may be chance."
     )
-    return Prose(text if told else "")
+    strict = len(cells) - len(told)
+    differ = (
+        f"{strict} {'does' if strict == 1 else 'do'} not agree although the difference is within the fixed tolerance, "
+        "since our own trainings differ by even less."
+    )
+    return Prose(" ".join([agree] * bool(told) + [differ] * bool(strict)))
 
 
 def narrower_gaps(gaps: Table) -> Prose:
