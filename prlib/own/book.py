@@ -87,14 +87,14 @@ def book_rows(cells: pd.DataFrame, places: np.ndarray, right: np.ndarray) -> lis
     """The cells beside one's own answers (``right``, float N) to the images at these places, the least robust first.
 
     Of several cells of a defence that of most common images counts, of these that of most attacks, and of several
-    trainings the first. A defence without a common image is left out.
+    trainings the first. A defence that shares less than half of one's images is left out.
     """
     rows: dict[tuple[str, int, str], BookRow] = {}
     for cell in cells.itertuples():
         bits = cell.trainings[0].after
         shared, ours, _ = np.intersect1d(places, bits.images.places(), return_indices=True)
         known = rows.get(key := (cell.defence, cell.epochs, cell.phase))
-        if len(shared) and (known is None or (known.n, known.of) < (len(shared), cell.of)):
+        if 2 * len(shared) >= len(places) and (known is None or (known.n, known.of) < (len(shared), cell.of)):
             theirs = bits.at(shared)
             difference = paired((right[ours] - theirs)[None])
             named = cell.defence, cell.phase, cell.of, len(shared)
