@@ -16,27 +16,36 @@ export function readSafetensors(buffer) {
   return Object.fromEntries(Object.entries(entries).map(read));
 }
 
-/** a (rows×depth) times the transpose of b (columns×depth), columns being at least 8. */
+/** a (rows×depth) times the transpose of b (columns×depth), columns being at least 4. */
 function multiply(a, b, rows, columns, depth) {
   const product = new Float32Array(rows * columns);
-  // Eight sums at a time stay in registers. The last eight columns may overlap the ones before them.
-  for (let tile = 0; tile < columns; tile += 8) {
-    const column = Math.min(tile, columns - 8);
-    const start = column * depth;
-    for (let row = 0; row < rows; row++) {
-      let [s0, s1, s2, s3, s4, s5, s6, s7] = [0, 0, 0, 0, 0, 0, 0, 0];
-      for (let i = row * depth, j = start; j < start + depth; i++, j++) {
-        const value = a[i];
-        s0 += value * b[j];
-        s1 += value * b[j + depth];
-        s2 += value * b[j + 2 * depth];
-        s3 += value * b[j + 3 * depth];
-        s4 += value * b[j + 4 * depth];
-        s5 += value * b[j + 5 * depth];
-        s6 += value * b[j + 6 * depth];
-        s7 += value * b[j + 7 * depth];
+  const [next, below] = rows > 1 ? [depth, columns] : [0, 0]; // a single row is taken twice
+  // Two rows by four columns at a time: their sums stay in registers, and what is read serves several of them. The last
+  // rows and columns may overlap the ones before them.
+  for (let left = 0; left < columns; left += 4) {
+    const column = Math.min(left, columns - 4);
+    for (let top = 0; top < rows; top += 2) {
+      const row = Math.max(Math.min(top, rows - 2), 0);
+      let [s0, s1, s2, s3, t0, t1, t2, t3] = [0, 0, 0, 0, 0, 0, 0, 0];
+      for (let i = row * depth, j = column * depth; i < (row + 1) * depth; i++, j++) {
+        const upper = a[i];
+        const lower = a[i + next];
+        const b0 = b[j];
+        const b1 = b[j + depth];
+        const b2 = b[j + 2 * depth];
+        const b3 = b[j + 3 * depth];
+        s0 += upper * b0;
+        s1 += upper * b1;
+        s2 += upper * b2;
+        s3 += upper * b3;
+        t0 += lower * b0;
+        t1 += lower * b1;
+        t2 += lower * b2;
+        t3 += lower * b3;
       }
-      product.set([s0, s1, s2, s3, s4, s5, s6, s7], row * columns + column);
+      const place = row * columns + column;
+      product.set([s0, s1, s2, s3], place);
+      product.set([t0, t1, t2, t3], place + below);
     }
   }
   return product;
