@@ -13,10 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from prlib.attacks.certificate import HOLDS, certificate
 from prlib.attacks.choice import counted, robust_probability
-from prlib.attacks.known import staircase_of
+from prlib.attacks.known import staircase_of, voting
 from prlib.data import Split, Transform, check_images, check_seed, check_split, in_words, to_float
 from prlib.guard import check_labels, guard, in_order, settled, unchanged
-from prlib.rivals import voting
 
 CASES: dict[str, tuple[str, ...]] = {
     "normal": ("defend",),
@@ -189,9 +188,10 @@ def _checked(
     return tuple(listed), numbers
 
 
-def all_batches(split: Split) -> range:
-    """The numbers of a split's batches."""
-    return range(-(-len(split) // BATCH_SIZE))
+def all_batches(split: Split, n: int | None = None) -> range:
+    """The numbers of a split's batches, or of as many as hold its first n images."""
+    images = len(split) if n is None else min(n, len(split))
+    return range(-(-images // BATCH_SIZE))
 
 
 def follow(

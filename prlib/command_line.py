@@ -29,6 +29,9 @@ from prlib.statistics import wilson
 UNFINISHED = 3
 """The exit status of a run that its time limit has ended."""
 
+MISTAKES = (ValueError, OSError, ModuleNotFoundError)
+"""What is said in one sentence, without a traceback."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Mistakes in the arguments end in one sentence and status 2."""
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"prlib: interrupted; the same command {way}", file=sys.stderr)
         exec("")  # or Python ends by the signal, if it fell into another exec of a string, as in many an import
         return 128 + signal.SIGINT
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except MISTAKES as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return status
@@ -120,7 +123,7 @@ def _measure(experiments: list[Experiment], context: Context, anew: bool, end: f
                 _print_cells(run(experiment, context, anew))
     except OutOfTime:
         return UNFINISHED
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except MISTAKES as error:
         print(f"prlib: {error}", file=sys.stderr)
         return 2
     return 0

@@ -135,8 +135,3 @@ def smoothed(std: float, votes: int) -> Voted:
     the first layer of the network that is smoothed.
     """
     return Voted(GaussianNoise(std), votes=votes)
-
-
-def voting(defence: Transform | None) -> tuple[Transform | None, int]:
-    """What draws once behind a defence, and how many draws vote; most defences answer to one."""
-    return (defence.transform, defence.votes) if isinstance(defence, Voted) else (defence, getattr(defence, "votes", 1))

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prlib.cases import BATCH_SIZE, all_batches
+from prlib.cases import all_batches
 from prlib.chosen import Chosen, images_of
 from prlib.data import Split
 from prlib.experiment import Experiment, Training
@@ -152,7 +152,7 @@ def verify(record: Record, context: Context, n: int) -> tuple[int, int]:
     surrogate = load_model(store.snapshot(other, last, record.tf32), context.device) if other else None
     agreeing = judged = 0
     with context.computing():
-        batches = range(-(-min(n, len(split)) // BATCH_SIZE))
+        batches = all_batches(split, n)
         judged_again = cells(
             experiment, networks, split, surrogate, Halfway(None, {}), batches, context.device, context.progress
         )

@@ -96,8 +96,8 @@ def rows(names, profile):
             }
             before = (*network, tested if cell["case"] in REDRAWN else "none") if attacked else None
             seed = training["seed"]
-            norms = {which: cell[which] for which in NORMS}
-            found.append(what | norms | {"record": name, "bits": {seed: judged}, "before": {seed: before}})
+            each = {"norms": [[cell[which] for which in NORMS]], "bits": {seed: judged}, "before": {seed: before}}
+            found.append(what | {"record": name} | each)
     pooled = {}
     for row in found:
         row["before"] = {seed: clean.get(key) for seed, key in row["before"].items()}
@@ -105,10 +105,8 @@ def rows(names, profile):
         if one is not row:  # another seed; of a cell that two records of one training hold the first is taken
             for name in ("bits", "before"):
                 one[name] |= {seed: value for seed, value in row[name].items() if seed not in one[name]}
-            one["norms"] = [*one.get("norms", [[one[which] for which in NORMS]]), [row[which] for which in NORMS]]
-    means = [np.mean(row.get("norms", [[row[which] for which in NORMS]]), axis=0) for row in pooled.values()]
-    each = zip(pooled.values(), means, strict=True)
-    return [row | dict(zip(NORMS, map(float, mean), strict=True)) for row, mean in each]
+            one["norms"] += row["norms"]
+    return [row | dict(zip(NORMS, np.mean(row["norms"], axis=0).tolist(), strict=True)) for row in pooled.values()]
 
 
 def matches(row, where):

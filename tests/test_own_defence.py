@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from prlib.attacks import crossing, eot_pgd, robust_probability
-from prlib.attacks.known import Known, is_random, staircase_of
+from prlib.attacks.known import Known, is_random, staircase_of, voting
 from prlib.chosen import Chosen
 from prlib.command_line import main
 from prlib.data import to_float
@@ -26,7 +26,7 @@ from prlib.pages.names import defence_title
 from prlib.profiles.protocol import read_protocol
 from prlib.record import read_record, unpack
 from prlib.redraw import PixelRedraw, Quantised
-from prlib.rivals import smoothed, voting
+from prlib.rivals import smoothed
 
 ONE = PixelRedraw.fit(steps=500)
 

@@ -28,7 +28,7 @@ class Known:
         random: whether its answer depends on the generator.
         differentiable: whether attacks follow its own gradient; else they step straight through it.
         staircase: its cells where each pixel's answer depends on the pixel's cell alone; None where that is not so.
-        votes: how many draws of it vote, as ``prlib.rivals.voting`` finds.
+        votes: how many draws of it vote, as ``voting`` finds.
     """
 
     transform: Transform
@@ -90,6 +90,13 @@ class Known:
         if self.differentiable:
             return f"the defence is {kind} and differentiable; attacks follow its gradient, or step straight through it"
         return f"the defence is {kind} and has no useful gradient; attacks step straight through it (BPDA)"
+
+
+def voting(defence: Transform | None) -> tuple[Transform | None, int]:
+    """What draws once behind a defence, and how many draws vote; most defences answer to one."""
+    if isinstance(defence, Voted):
+        return defence.transform, defence.votes
+    return defence, defence.votes if isinstance(defence, Known) else 1
 
 
 def is_random(defence: Transform | None) -> bool:

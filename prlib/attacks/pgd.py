@@ -69,6 +69,8 @@ def pgd(
     network = defended(model, defence, generator)
     most, late = max(draws, late_draws), steps // 4 if late_draws else 0
     phases = [(steps - late, draws), (late, late_draws)]
+    if every_step:
+        phases = [(1, copies) for count, copies in phases for _ in range(count)]
 
     def mean_logits(inputs: Tensor) -> Tensor:
         return network(inputs.repeat(most, 1, 1, 1)).unflatten(0, (most, len(inputs))).mean(0)
@@ -93,11 +95,10 @@ def pgd(
                 follow = DIRECTIONS[direction]()
                 for count, copies in phases:
                     climbed = partial(loss_gradient, network, labels=labels, draws=copies, loss=loss, towards=aim)
-                    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size}
-                    for steps_on in [1] * count if every_step else [count]:
-                        adversarial = climb(adversarial, clean, climbed, follow, **ball, steps=steps_on)
-                        if every_step:
-                            consider(adversarial)
+                    ball: dict[str, Any] = {"epsilon": epsilon, "step_size": step_size, "steps": count}
+                    adversarial = climb(adversarial, clean, climbed, follow, **ball)
+                    if every_step:
+                        consider(adversarial)
                 if not every_step:
                     consider(adversarial)
         return best
