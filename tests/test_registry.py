@@ -205,8 +205,8 @@ def test_a_new_attack_is_one_entry_of_the_registry_and_a_name(monkeypatch: pytes
 def test_a_new_defence_is_one_entry_of_the_builders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(BUILDERS, "dim", lambda share=0.5: lambda images, generator: share * images)
     entry = {"trained_with": "dim", "tested_with": ["none", "dim"]}
+    monkeypatch.setitem(read_suites(), "dimmed", [Entry.model_validate(entry)])  # before what it may be read from
     monkeypatch.setitem(read_yaml("experiments"), "dimmed", [entry])
-    monkeypatch.setitem(read_suites(), "dimmed", [Entry.model_validate(entry)])
     profile = read_profile("sample")
     choice = Choice(suites=["dimmed"], datasets=["mnist"], epochs=[1])
     changed = profile.model_copy(update={"experiments": [choice]})
