@@ -264,6 +264,8 @@ def to_json(thing: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str | int | float | None):  # most are, and a profile has a hundred thousand of them
+        return value
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, dict):

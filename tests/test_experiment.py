@@ -772,7 +772,8 @@ def test_another_epsilon_is_in_the_name_and_the_options_of_every_attack_that_has
 
 @pytest.mark.parametrize("given", [{}, {"n_test": 100, "epochs": [50]}, {"epsilon": 0.1}, {"epsilon": 1}])
 @pytest.mark.slow
-def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, capsys):
+def test_the_command_that_measures_a_record_again_names_it_and_no_other(given, monkeypatch, capsys):
+    monkeypatch.setattr(Parameters, "experiments", functools.cache(Parameters.experiments))  # most ask for the same
     experiments = Parameters("published", ["mnist"], **given).experiments()
     for experiment in experiments:
         _, _, arguments = recompute_command(experiment).partition("prlib run ")
