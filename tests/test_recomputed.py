@@ -35,7 +35,7 @@ def told_by(cell):
 
 def plain(text):
     text = re.sub(r"\[([^\]]*)\]\(record:[^)]*\)(\{[^}]*\})?", r"\1", text)
-    return re.sub(r"\[([^\]]*)\]\{\.verdict [^}]*\}", r"\1", text)
+    return re.sub(r"\[([^\]]*)\]\{\.(?:verdict [^}]*|seeds)\}", r"\1", text)
 
 
 def table(name, title):
@@ -251,7 +251,7 @@ def calls_of_tell(name, monkeypatch):
 
 def seeds_of(row):
     """What is said of a number's trainings if they are several."""
-    return f" (mean of seeds {', '.join(map(str, sorted(row['bits'])))})" if len(row["bits"]) > 1 else ""
+    return f" (seeds {', '.join(map(str, sorted(row['bits'])))})" if len(row["bits"]) > 1 else ""
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -86,6 +86,11 @@ def falls_more(first: str, last: str, other_first: str, other_last: str) -> Guar
     return Guard(((1, first), (-1, last), (-1, other_first), (1, other_last)), "above")
 
 
+def falls_alike(first: str, last: str, other_first: str, other_last: str) -> Guard:
+    """From first to last neither falls more than the other, beyond chance."""
+    return replace(falls_more(first, last, other_first, other_last), relation="level")
+
+
 def holds(guard: Guard, found: Mapping[str, Selected | None]) -> bool:
     """Whether the numbers found bear a conclusion out, on the same images, at 5%; not if one is missing."""
     cells = [found[name] for _, name in guard.terms]

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Union
 
 from markdown_it import MarkdownIt
+from mdit_py_plugins.attrs import attrs_plugin
 
 from prlib.findings.pairs import OneTraining, right_before_and_after
 from prlib.statistics import Estimate
@@ -60,11 +61,11 @@ class Number:
         return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", self._seeds()) if interval else "", ")")
 
     def percent(self, digits: int | None = None) -> Content:
-        """The value in percent, linked to its record's page; of several trainings the mean, and each seed's link."""
+        """The value in percent, linked to its record's page; of several trainings the mean, with a link a seed."""
         value = percent(self.estimate.value) if digits is None else f"{self.estimate.value:.{digits}%}"
         if len(self.trainings) == 1:
             return Span(value, record=self.trainings[0].record)
-        return (value, " (mean of seeds", self._seeds(), ")")
+        return (value, "[ (seeds", self._seeds(), ")]{.seeds}")
 
     def _seeds(self) -> Content:
         """The seeds, each linked to its training's record."""
@@ -148,4 +149,4 @@ def _text(text: str) -> str:
     return "".join(token.content for token in inline.children or [])
 
 
-_PARSER = MarkdownIt("zero").enable(["emphasis", "backticks", "link"])
+_PARSER = MarkdownIt("zero").enable(["emphasis", "backticks", "link"]).use(attrs_plugin, spans=True)
