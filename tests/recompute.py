@@ -217,7 +217,12 @@ def papers_cells(where):
 
 
 def agreement(found, where):
-    """Of the paper's cells how many we have measured as the paper did, and how many agree."""
+    """Of the paper's cells that we have measured as the paper did, which agree."""
+    return [agrees for agrees, _, _ in agreements(found, where)]
+
+
+def agreements(found, where):
+    """Of each of these cells whether it agrees, whether it would by the tolerance alone, and how many trainings."""
     agree = []
     for theirs in papers_cells(where):
         ours = [r for r in found if called_as_the_paper(r, theirs)]
@@ -228,11 +233,13 @@ def agreement(found, where):
             low, high = wilson(value, row["n_test"])
             reach = TOLERANCE[theirs["case"] in ("A", "B", "C")] + (high - low) / 2
             below, above = reach, reach
+            tolerated = abs(theirs["accuracy"] - value) <= reach + 1e-9
             if len(shares) > 2:  # then by what one more training may show on all test images
                 other = t.isf(0.025, len(shares) - 1) * np.std(shares, ddof=1) * math.sqrt(1 + 1 / len(shares))
                 part = math.sqrt(1 - row["n_test"] / 10_000)
                 below, above = math.hypot(part * (value - low), other), math.hypot(part * (high - value), other)
-            agree.append(value - below - 1e-9 <= theirs["accuracy"] <= value + above + 1e-9)
+            agrees = value - below - 1e-9 <= theirs["accuracy"] <= value + above + 1e-9
+            agree.append((agrees, tolerated, len(shares)))
     return agree
 
 

@@ -841,7 +841,10 @@ def test_tables_say_which_images_an_adaptive_attack_met():
 @pytest.mark.parametrize(
     ("reduced", "said"),
     [
-        ((0.3, 0.4), r"2 at the paper's own scale.*\*\*1 of these.* We measured the remaining 2 [^.]* not judged\."),
+        (
+            (0.3, 0.4),
+            r"2 at the paper's own scale.*\*\*1 of these.* We measured the remaining 2 [^.]* missing; [^.]*judged\.",
+        ),
         (
             (0.3, None),
             r"2 at .* We measured 1 more on a .* judged\. 1 has not been measured\.",

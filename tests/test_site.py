@@ -215,6 +215,9 @@ def test_a_record_has_a_readable_page(site: Path) -> None:
         assert shown in text
     assert f"-m prlib run {path.stem} --profile published" in text
     assert all(f"{cell['correct']} of {cell['total']}" in text for cell in record["cells"])
+    kept = [row.select("td")[6].get_text(strip=True) for row in soup.select("table")[0].select("tbody tr")]
+    shares = told_by(site, path.stem)
+    assert all(any(abs(float(one) - share) <= 0.5e-4 + 1e-9 for share in shares) for one in kept)
     assert not soup.select(".admonition.warning")
     assert [link["href"] for link in soup.select("article a") if dead(site, f"records/{path.stem}", link["href"])] == []
 

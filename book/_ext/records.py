@@ -15,11 +15,12 @@ from sphinx.application import Sphinx
 from prlib.chosen import Chosen
 from prlib.data import DATASETS
 from prlib.experiment import labelled, to_json
+from prlib.findings.cells import right_before_too
 from prlib.pages.commands import recompute_command
 from prlib.pages.content import plain
 from prlib.pages.names import attack_title
 from prlib.record import Record, read_record
-from prlib.statistics import wilson
+from prlib.statistics import Estimate, wilson
 
 Page = tuple[str, dict[str, Any], str]
 
@@ -37,14 +38,19 @@ def pages(app: Sphinx) -> Iterator[Page]:
         """The side bar's list of chapters: one for all, since it is the same for every page of a folder."""
         return app.builder._get_local_toctree("records/index", **options)  # type: ignore[attr-defined]
 
+    kept = right_before_too(records)
     for record in records:
-        yield f"records/{record.experiment.name}", context(record) | {"toctree": toctree}, "record.html"
+        yield (
+            f"records/{record.experiment.name}",
+            context(record, kept[record.experiment.name]) | {"toctree": toctree},
+            "record.html",
+        )
     rows = [{"name": r.experiment.name, "title": title(r), "finished": r.provenance["finished"][:10]} for r in records]
     yield "records/index", {"title": "All records", "records": rows}, "records.html"
 
 
-def context(record: Record) -> dict[str, Any]:
-    """What the page of a record shows."""
+def context(record: Record, kept: list[Estimate | None]) -> dict[str, Any]:
+    """What the page of a record shows; ``kept`` are the shares of images right before and after, cell by cell."""
     data = to_json(record)
     training = data["experiment"].pop("training")
     return {
@@ -56,8 +62,9 @@ def context(record: Record) -> dict[str, Any]:
                 **vars(cell),
                 "attack": labelled(cell.attack, cell.epsilon),
                 "accuracy": wilson(cell.correct, cell.total),
+                "kept": share,
             }
-            for cell in record.cells
+            for cell, share in zip(record.cells, kept, strict=True)
         ],
         "command": recompute_command(record.experiment),
         "facts": {

@@ -68,6 +68,21 @@ def measured(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
     return pooled.drop(columns="total")
 
 
+def right_before_too(records: Iterable[Record]) -> dict[str, list[Estimate | None]]:
+    """By each record's name, of each of its cells the share of images right before the attack and after it.
+
+    None on clean images, and where the records have not got the clean ones.
+    """
+    records, found = list(records), {}
+    for split in ("test", "train"):
+        same = [record for record in records if record.experiment.split == split]
+        clean = _clean(same)
+        for record in same:
+            each = [_one_training(record, cell, clean) for cell in record.cells]
+            found[record.experiment.name] = [right_before_and_after((one,)) for one in each]
+    return found
+
+
 def compare(cells: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The paper's cells that match ``where`` with ours beside them: columns ours, difference (Estimates), agrees, ….
 
@@ -196,12 +211,6 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
     what = [phase, cell.attack, cell.epsilon or 0.0, cell.case if attacked else ""]
     of = len(experiment.attacks) if cell.attack == "strongest" else 0
     sizes = [training.n_train, experiment.n_test, experiment.drawn or 0, of]
-    redrawn = cell.case == CERTIFIED or "defend" in EVERY_CASE[cell.case]
-    where = experiment.source, training, cell.tested_with if redrawn else "none", cell.epoch
-    before = clean.get(where) if attacked else None
-    after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)
-    accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
-    one = OneTraining(training.seed, accuracy, experiment.name, after, before)
     distances = [cell.l0, cell.l2, cell.linf]
     return [
         training.dataset,
@@ -210,9 +219,19 @@ def _row(record: Record, cell: Cell, clean: Clean) -> list[Any]:
         *what,
         *sizes,
         cell.total,
-        one,
+        _one_training(record, cell, clean),
         *distances,
     ]
+
+
+def _one_training(record: Record, cell: Cell, clean: Clean) -> OneTraining:
+    experiment, training = record.experiment, record.experiment.training
+    redrawn = cell.case == CERTIFIED or "defend" in EVERY_CASE[cell.case]
+    where = experiment.source, training, cell.tested_with if redrawn else "none", cell.epoch
+    before = clean.get(where) if cell.case != "normal" else None
+    after = Bits(Chosen.of(experiment), cell.success, cell.often, experiment.draws)
+    accuracy = float(after.at(after.images.places()).mean()) if cell.often else cell.correct / cell.total
+    return OneTraining(training.seed, accuracy, experiment.name, after, before)
 
 
 def _named(trained: str, tested: str) -> str:

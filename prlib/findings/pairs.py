@@ -1,6 +1,6 @@
 """What each training's network got right, image by image, and differences on the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -40,6 +40,11 @@ class OneTraining(NamedTuple):
     record: str
     after: Bits
     before: Bits | None = None
+
+
+def of_seeds(trainings: Sequence[OneTraining], seeds: Collection[int]) -> tuple[OneTraining, ...]:
+    """The trainings with these seeds."""
+    return tuple(one for one in trainings if one.seed in seeds)
 
 
 class Term(NamedTuple):

@@ -6,10 +6,9 @@ from IPython.display import Markdown
 
 from prlib import paper
 from prlib.data import DATASETS
-from prlib.findings.cells import each_once, measured
+from prlib.findings.cells import measured
 from prlib.findings.checks import checks
 from prlib.findings.claims import Verdict, judge_claims
-from prlib.findings.here import Counted
 from prlib.pages.content import Content, code, mark, markdown
 from prlib.pages.names import WORDS, attack_title
 from prlib.pages.records import committed
@@ -124,16 +123,6 @@ def claims_in_short(records: Iterable[Record]) -> Markdown:
     longer = sum(long for _, long in found)
     rest = f"\n\n{longer} of them are about 500 or 1,000 epochs and judged by the trainings on a tenth of the images."
     return Markdown(f"Of the paper's {len(found)} claims:\n\n" + "\n".join(lines) + (rest if longer else ""))
-
-
-def numbers_in_short(records: Iterable[Record]) -> Markdown:
-    """How many of the paper's numbers a run measures, and how many of these agree."""
-    numbers = each_once(measured(records))
-    agree, known = Counted.among(numbers.agrees)
-    return Markdown(
-        f"The paper's tables hold {len(paper.tables())} numbers, {len(numbers)} of them different ones. This run "
-        f"measures {known} of these as the paper did, and {agree} agree with the paper's."
-    )
 
 
 def set_when(prefix: str) -> Table:

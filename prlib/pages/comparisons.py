@@ -12,7 +12,7 @@ from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.conclusions import selected
 from prlib.findings.here import beside
-from prlib.findings.pairs import OneTraining, accuracy_on
+from prlib.findings.pairs import OneTraining, accuracy_on, of_seeds
 from prlib.pages.commands import run_command
 from prlib.pages.content import Number, kept, number
 from prlib.pages.here import HERE, MARKED, Here, described
@@ -22,7 +22,7 @@ from prlib.pages.records import committed
 from prlib.pages.tables import COUNT, SIGNED, Column, Table, Tabs, accuracy, badged, formatted, frame, with_minus
 from prlib.profiles import Parameters
 from prlib.record import Record
-from prlib.statistics import wilson
+from prlib.statistics import over_trainings, wilson
 
 OURS = "ours [95% interval]"
 """The column of our numbers beside the paper's."""
@@ -122,15 +122,17 @@ def training_accuracy(records: Iterable[Record]) -> Table:
     new = {tuple(getattr(c, name) for name in same): c for c in measured(records).query("attack == ''").itertuples()}
     rows, judged = [], []
     for cell in measured(records, split="train").itertuples():
-        if tested := new.get(tuple(getattr(cell, name) for name in same)):
+        tested = new.get(tuple(getattr(cell, name) for name in same))
+        if tested and (again := of_seeds(tested.trainings, {one.seed for one in cell.trainings})):
+            others = over_trainings([one.accuracy for one in again], tested.n_test)
             row: dict[str, Any] = {
                 "dataset": DATASETS[cell.dataset].title,
                 "defence": defence_title(cell.defence),
                 "used": PHASE_TITLES[cell.phase],
             }
             row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
-            row |= {"test images": number(tested.ours, tested.trainings)}
-            rows.append(row | {"gap": cell.ours.value - tested.ours.value})
+            row |= {"test images": number(others, again)}
+            rows.append(row | {"gap": cell.ours.value - others.value})
             judged.append(cell)
     rows, conditions = badged(rows, judged)
     columns = {"epochs": COUNT, "gap": formatted("+.4f")}
@@ -279,7 +281,8 @@ def _caption(table: int, dataset: str, attacked: bool, how: str, left_out: int, 
     accuracy_ = "accuracy under attack" if attacked else "accuracy"
     caption = f"{DATASETS[dataset].title}, {accuracy_}{how}: the paper's (its Table {table}) and ours. "
     if comparable:
-        caption += "✓ marks agreement (see {term}`tolerance`), ✗ none, – what this profile does not measure."
+        caption += "✓ marks agreement (see {term}`tolerance`; a mean's interval does not decide it), ✗ none, – what "
+        caption += "this profile does not measure."
     else:
         caption += "It is another experiment than the paper's, so agreement is not judged."
     more = f" The paper's other {left_out} rows are not measured in this profile."

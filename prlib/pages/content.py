@@ -48,8 +48,7 @@ class Number:
     def content(self, digits: int = 4, interval: bool = False) -> Content:
         """The value linked to its record's page, with its 95% interval if asked for.
 
-        Of several trainings it is the mean. Their range follows: both ends are linked to their records, and with the
-        interval every seed's is.
+        Of several trainings it is the mean, with a link a seed; their range follows.
         """
         value = f"{self.estimate.value:.{digits}f}"
         bounds = f" {between(self.estimate, '.3f')}" if interval else ""
@@ -58,18 +57,19 @@ class Number:
             return (linked, bounds) if interval else linked
         least, most = (end(self.trainings, key=lambda one: one.accuracy) for end in (min, max))
         ends = [Span(f"{one.accuracy:.3f}", record=one.record) for one in (least, most)]
-        return (value, bounds, " (", ends[0], " to ", ends[1], (", seeds", self._seeds()) if interval else "", ")")
+        return (value, self._seeds(), bounds, " (", ends[0], " to ", ends[1], ")")
 
     def percent(self, digits: int | None = None) -> Content:
         """The value in percent, linked to its record's page; of several trainings the mean, with a link a seed."""
         value = percent(self.estimate.value) if digits is None else f"{self.estimate.value:.{digits}%}"
         if len(self.trainings) == 1:
             return Span(value, record=self.trainings[0].record)
-        return (value, "[ (seeds", self._seeds(), ")]{.seeds}")
+        return (value, self._seeds())
 
     def _seeds(self) -> Content:
-        """The seeds, each linked to its training's record."""
-        return tuple((", " if i else " ", Span(f"{t.seed}", record=t.record)) for i, t in enumerate(self.trainings))
+        """The seeds, each linked to its training's record: small figures behind the number."""
+        linked = tuple((", " if i else " ", Span(f"{t.seed}", record=t.record)) for i, t in enumerate(self.trainings))
+        return ("[ (seeds", linked, ")]{.seeds}")
 
 
 def between(estimate: Estimate, form: str) -> str:

@@ -10,7 +10,8 @@ from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, ENOUGH, measured
-from prlib.findings.choices import ablations, like_another_seed, reasons
+from prlib.findings.choices import ablations, common_seeds, like_another_seed, reasons
+from prlib.findings.pairs import of_seeds
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.prose import Prose
@@ -48,6 +49,7 @@ def explained(table: int) -> Table | Markdown:
     readings = pd.concat([ablations(measured(committed(profile))) for profile in COMMITTED])
     effect, rows = "changes ours by [95% interval]", []
     cells = reasons(measured(committed("published")), readings, table=table)
+    cells = cells[cells.case != "normal"] if len(cells) else cells  # Table 2's, printed again for each attack
     for cell in cells.itertuples():
         row = {
             "cell": in_words(cell),
@@ -123,12 +125,12 @@ def ablated(found: pd.DataFrame, profile: str) -> Table:
             "dataset": DATASETS[row.dataset].title,
             "epochs": row.epochs,
             "judged": " ".join(filter(None, [attack_title(row.attack), row.case, PHASE_TITLES.get(row.phase)])),
-            "variant": (row.variant, number(row.ours, row.trainings)),
-            "instead of": (row.base, number(row.default, row.default_trainings)),
+            "variant": (row.variant, number(row.ours, of_seeds(row.trainings, seeds))),
+            "instead of": (row.base, number(row.default, of_seeds(row.default_trainings, seeds))),
             "difference [95% interval]": row.difference,
             "p": row.p,
         }
-        for row in found.itertuples()
+        for row, seeds in zip(found.itertuples(), map(common_seeds, found.to_dict("records")), strict=True)
     ]
     reading = Column(_reading)
     columns = {"epochs": COUNT, "variant": reading, "instead of": reading, "difference [95% interval]": SIGNED, "p": P}

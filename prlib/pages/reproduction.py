@@ -6,7 +6,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from prlib.data import DATASETS
-from prlib.findings.cells import each_once, judged_by_spread, measured
+from prlib.findings.cells import ENOUGH, each_once, judged_by_spread, measured
 from prlib.findings.here import Counted
 from prlib.pages.content import Number, markdown
 from prlib.pages.deviations import in_words
@@ -14,6 +14,7 @@ from prlib.pages.names import PHASE_TITLES, defence_title
 from prlib.pages.prose import Prose
 from prlib.pages.records import committed
 from prlib.pages.tables import Table
+from prlib.statistics import LEVEL
 
 
 @cache
@@ -27,20 +28,30 @@ def coverage() -> Markdown:
     """How many of the paper's numbers were measured at its scale, on a tenth of the images, and not at all."""
     full, tenth = measured_numbers()
     agree, at_scale = Counted.among(full.agrees)
-    by_spread = int((judged_by_spread(full) & full.agrees.eq(True)).sum())
+    often = full[full.agrees.notna()]
+    often = often[often.trainings.map(len) >= ENOUGH]
+    agree_often, by_spread = Counted.among(often.agrees)
+    otherwise = judged_by_spread(full)
+    refused, accepted = (int((otherwise & full.agrees.eq(so)).sum()) for so in (True, False))
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
     missing = len(full) - at_scale - reduced
     remaining = f"{reduced} more" if missing else f"the remaining {reduced}"
     on_a_tenth = (
-        f" We measured {remaining} on a tenth of the training images; that is another experiment, so agreement is not "
-        "judged."
+        f" We measured {remaining} on a tenth of the training images{'' if missing else ', so none is missing'}; that "
+        "is another experiment, so agreement is not judged."
     )
-    spread = f", {by_spread} of them only because our own trainings differ so much"
+    tolerance = "within a {term}`tolerance` fixed beforehand"
+    spread = (
+        f": {agree_often} of {by_spread} lie where one more of our trainings may fall (at {LEVEL:.0%}, so chance alone "
+        f"would make about {(1 - LEVEL) * by_spread:.0f} miss), and {agree - agree_often} of the other "
+        f"{at_scale - by_spread} {tolerance}. The tolerance alone would refuse {refused} of those that agree "
+        f"and accept {accepted} of those that do not"
+    )
     rest = f" {missing} {'has' if missing == 1 else 'have'} not been measured."
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
-        f"all images and for as many epochs, and **{agree} of these agree** with the paper's, within a "
-        f"{{term}}`tolerance` fixed beforehand{spread if by_spread else ''}.{on_a_tenth if reduced else ''}"
+        f"all images and for as many epochs, and **{agree} of these agree** with the paper's"
+        f"{spread if by_spread else f', {tolerance}'}.{on_a_tenth if reduced else ''}"
         f"{rest if missing else ''}"
     )
 
