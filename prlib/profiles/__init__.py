@@ -113,7 +113,7 @@ class Parameters:
         trained = read_profile(entry.networks) if entry.networks and stored else profile
         n_train = self.n_train or trained.n_train or round(trained.share * available.n_train)
         n_test = self.n_test or profile.n_test or available.n_test
-        if entry.attacks or entry.draws > 1:
+        if self.n_test is None and (entry.attacks or entry.draws > 1):
             n_test = min(n_test, entry.n_attacked or n_test)
         if entry.split == "train":
             n_test = n_train
