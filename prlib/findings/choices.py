@@ -9,7 +9,7 @@ import pandas as pd
 
 from prlib import paper
 from prlib.findings.cells import COLUMNS, ENOUGH, compare, expected
-from prlib.findings.pairs import minus, of_seeds
+from prlib.findings.pairs import minus, of_common_seeds
 from prlib.findings.variants import adjusted
 from prlib.statistics import next_training, over_trainings, p_value, paired
 
@@ -41,10 +41,9 @@ def ablations(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _compared(pair: Any, found: np.ndarray) -> dict[str, Any]:
     """Both accuracies on common seeds, and their difference."""
-    seeds = {one.seed for one in pair.trainings} & {one.seed for one in pair.default}
     ours, default = (
-        over_trainings([one.accuracy for one in of_seeds(side, seeds)], pair.n_test)
-        for side in (pair.trainings, pair.default)
+        over_trainings([one.accuracy for one in side], pair.n_test)
+        for side in of_common_seeds(pair.trainings, pair.default)
     )
     values = {"ours": ours, "default": default, "default_trainings": pair.default}
     return values | {"difference": paired(found), "p": p_value(found)}
@@ -100,7 +99,8 @@ def _base(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _explains(cell: Mapping[str, Any], reading: Mapping[str, Any]) -> str:
     effect = reading["difference"]
-    if _is_another_network(reading) and (len(common_seeds(reading)) < 2 or reading["n_train"] != cell["n_train"]):
+    trainings, _ = of_common_seeds(reading["trainings"], reading["default_trainings"])
+    if _is_another_network(reading) and (len(trainings) < 2 or reading["n_train"] != cell["n_train"]):
         return "not explained"
     gap = cell["accuracy"] - cell["ours"].value
     if abs(gap) - abs(gap - effect.value) <= effect.half_width:
@@ -113,8 +113,3 @@ def _is_another_network(row: Mapping[str, Any]) -> bool:
     """Whether the variant was trained: at test time alone the network is undefended, and new if that is what varies."""
     new = row["phase"] != "test" or row["variant"].partition("-")[0] == "none"
     return bool(row["variant"] == row["defence"] and new)
-
-
-def common_seeds(row: Mapping[str, Any]) -> set[int]:
-    """The seeds that both sides of a row of ``ablations`` were trained with, whose accuracies it compares."""
-    return {one.seed for one in row["trainings"]} & {one.seed for one in row["default_trainings"]}

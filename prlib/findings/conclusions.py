@@ -10,7 +10,7 @@ import pandas as pd
 from prlib.chosen import Chosen
 from prlib.findings.cells import select
 from prlib.findings.claims import relate
-from prlib.findings.pairs import Term, accuracy_on, common, differences, of_seeds
+from prlib.findings.pairs import Term, accuracy_on, common, differences
 from prlib.statistics import ALPHA, Estimate, p_value
 
 
@@ -40,7 +40,7 @@ class Selected:
 
     def of_seeds(self, seeds: Collection[int]) -> "Selected | None":
         """The same of the trainings with these seeds alone; None unless it has all of them."""
-        trainings = of_seeds(self.row.trainings, seeds)
+        trainings = tuple(one for one in self.row.trainings if one.seed in seeds)
         return replace(self, row=self.row._replace(trainings=trainings)) if 0 < len(trainings) == len(seeds) else None
 
 

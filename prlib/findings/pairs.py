@@ -1,6 +1,6 @@
 """What each training's network got right, image by image, and differences on the same images."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -42,9 +42,10 @@ class OneTraining(NamedTuple):
     before: Bits | None = None
 
 
-def of_seeds(trainings: Sequence[OneTraining], seeds: Collection[int]) -> tuple[OneTraining, ...]:
-    """The trainings with these seeds."""
-    return tuple(one for one in trainings if one.seed in seeds)
+def of_common_seeds(*sides: Sequence[OneTraining]) -> list[tuple[OneTraining, ...]]:
+    """Of each side the trainings whose seed all sides have."""
+    seeds = set.intersection(*({one.seed for one in side} for side in sides))
+    return [tuple(one for one in side if one.seed in seeds) for side in sides]
 
 
 class Term(NamedTuple):

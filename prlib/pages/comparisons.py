@@ -12,7 +12,7 @@ from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, compare, measured, select
 from prlib.findings.conclusions import selected
 from prlib.findings.here import beside
-from prlib.findings.pairs import OneTraining, accuracy_on, of_seeds
+from prlib.findings.pairs import OneTraining, accuracy_on, of_common_seeds
 from prlib.pages.commands import run_command
 from prlib.pages.content import Number, kept, number
 from prlib.pages.here import HERE, MARKED, Here, described
@@ -123,16 +123,16 @@ def training_accuracy(records: Iterable[Record]) -> Table:
     rows, judged = [], []
     for cell in measured(records, split="train").itertuples():
         tested = new.get(tuple(getattr(cell, name) for name in same))
-        if tested and (again := of_seeds(tested.trainings, {one.seed for one in cell.trainings})):
-            others = over_trainings([one.accuracy for one in again], tested.n_test)
-            row: dict[str, Any] = {
-                "dataset": DATASETS[cell.dataset].title,
-                "defence": defence_title(cell.defence),
-                "used": PHASE_TITLES[cell.phase],
-            }
-            row |= {"epochs": cell.epochs, "training images": number(cell.ours, cell.trainings)}
-            row |= {"test images": number(others, again)}
-            rows.append(row | {"gap": cell.ours.value - others.value})
+        sides = of_common_seeds(cell.trainings, tested.trainings) if tested else [()]
+        if tested and sides[0]:
+            old, others = (
+                Number(over_trainings([one.accuracy for one in side], of), side)
+                for side, of in zip(sides, (cell.n_test, tested.n_test), strict=True)
+            )
+            row: dict[str, Any] = {"dataset": DATASETS[cell.dataset].title, "defence": defence_title(cell.defence)}
+            row |= {"used": PHASE_TITLES[cell.phase], "epochs": cell.epochs}
+            row |= {"training images": old, "test images": others}
+            rows.append(row | {"gap": old.estimate.value - others.estimate.value})
             judged.append(cell)
     rows, conditions = badged(rows, judged)
     columns = {"epochs": COUNT, "gap": formatted("+.4f")}

@@ -10,8 +10,8 @@ from prlib import paper
 from prlib.cases import MORE_CASES
 from prlib.data import DATASETS
 from prlib.findings.cells import COLUMNS, ENOUGH, measured
-from prlib.findings.choices import ablations, common_seeds, like_another_seed, reasons
-from prlib.findings.pairs import of_seeds
+from prlib.findings.choices import ablations, like_another_seed, reasons
+from prlib.findings.pairs import of_common_seeds
 from prlib.pages.content import Content, Number, Span, code, mark, number
 from prlib.pages.names import PHASE_TITLES, attack_title, defence_title
 from prlib.pages.prose import Prose
@@ -125,12 +125,13 @@ def ablated(found: pd.DataFrame, profile: str) -> Table:
             "dataset": DATASETS[row.dataset].title,
             "epochs": row.epochs,
             "judged": " ".join(filter(None, [attack_title(row.attack), row.case, PHASE_TITLES.get(row.phase)])),
-            "variant": (row.variant, number(row.ours, of_seeds(row.trainings, seeds))),
-            "instead of": (row.base, number(row.default, of_seeds(row.default_trainings, seeds))),
+            "variant": (row.variant, number(row.ours, ours)),
+            "instead of": (row.base, number(row.default, default)),
             "difference [95% interval]": row.difference,
             "p": row.p,
         }
-        for row, seeds in zip(found.itertuples(), map(common_seeds, found.to_dict("records")), strict=True)
+        for row in found.itertuples()
+        for ours, default in [of_common_seeds(row.trainings, row.default_trainings)]
     ]
     reading = Column(_reading)
     columns = {"epochs": COUNT, "variant": reading, "instead of": reading, "difference [95% interval]": SIGNED, "p": P}
