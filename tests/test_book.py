@@ -138,6 +138,12 @@ def test_make_help_lists_the_targets():
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
+def test_a_table_in_a_notebook_has_no_marks_that_only_the_site_knows(name):
+    outputs = [output for cell in notebook(ROOT / "book", name).cells for output in cell.get("outputs", [])]
+    assert not any("]{." in "".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_chapters_speak_plainly(name):
     """Accuracies neither leave nor keep anything, and tables say what a network is and not what the code calls it."""
     cells = notebook(ROOT / "book", name).cells

@@ -218,8 +218,8 @@ def test_the_summary(found):
         f"**{sum(agree)} of these agree**",
         f"{sum(often)} of {len(often)} lie where",
         f"{sum(agree) - sum(often)} of the other {len(each) - len(often)} within",
-        f"refuse {sum(agrees and not tolerated for agrees, tolerated, _ in each)} of those that agree",
-        f"accept {sum(tolerated and not agrees for agrees, tolerated, _ in each)} of those that do not",
+        f"alone, {sum(agrees and not tolerated for agrees, tolerated, _ in each)} of those that agree would not",
+        f"and {sum(tolerated and not agrees for agrees, tolerated, _ in each)} of those that do not would",
         f"remaining {len(counted) - len(each)} on a tenth",
     ):
         assert part in numbers

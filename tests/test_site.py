@@ -215,9 +215,15 @@ def test_a_record_has_a_readable_page(site: Path) -> None:
         assert shown in text
     assert f"-m prlib run {path.stem} --profile published" in text
     assert all(f"{cell['correct']} of {cell['total']}" in text for cell in record["cells"])
-    kept = [row.select("td")[6].get_text(strip=True) for row in soup.select("table")[0].select("tbody tr")]
-    shares = told_by(site, path.stem)
-    assert all(any(abs(float(one) - share) <= 0.5e-4 + 1e-9 for share in shares) for one in kept)
+    clean_path = next(site.glob("records/mnist-full60000-pr-s0-e50-clean-*.json"))
+    clean = {(c["tested_with"], c["epoch"]): c for c in json.loads(clean_path.read_text())["cells"]}
+    rows = soup.select("table")[0].select("tbody tr")
+    for cell, row in zip(record["cells"], rows, strict=True):
+        before = clean[cell["tested_with"] if cell["case"] == "A" else "none", cell["epoch"]]
+        both = (int(cell["success"], 16) & int(before["success"], 16)).bit_count()
+        assert row.select("td")[6].get_text(strip=True) == f"{both / cell['total']:.4f}"
+    of_clean = parsed(clean_path.with_suffix(".html")).select("table")[0].select("tbody tr")
+    assert {row.select("td")[6].get_text(strip=True) for row in of_clean} == {""}
     assert not soup.select(".admonition.warning")
     assert [link["href"] for link in soup.select("article a") if dead(site, f"records/{path.stem}", link["href"])] == []
 

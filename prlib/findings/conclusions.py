@@ -86,8 +86,8 @@ def falls_more(first: str, last: str, other_first: str, other_last: str) -> Guar
     return Guard(((1, first), (-1, last), (-1, other_first), (1, other_last)), "above")
 
 
-def falls_alike(first: str, last: str, other_first: str, other_last: str) -> Guard:
-    """From first to last neither falls more than the other, beyond chance."""
+def falls_undecided(first: str, last: str, other_first: str, other_last: str) -> Guard:
+    """Which of the two falls more from first to last is not told from chance."""
     return replace(falls_more(first, last, other_first, other_last), relation="level")
 
 

@@ -3,7 +3,7 @@
 from prlib import collector
 
 with collector.paused(freeze=True):
-    from prlib.findings.conclusions import above, below, falls_alike, falls_more, level, same
+    from prlib.findings.conclusions import above, below, falls_more, falls_undecided, level, same
     from prlib.pages.attacks import (
         VARIANT_TITLES,
         attack_settings,
@@ -109,8 +109,8 @@ __all__ = [
     "every_comparison",
     "explained",
     "exposure_of_many",
-    "falls_alike",
     "falls_more",
+    "falls_undecided",
     "first_and_rest",
     "folded",
     "gallery",

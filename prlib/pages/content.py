@@ -6,13 +6,12 @@ from functools import cache
 from typing import Union
 
 from markdown_it import MarkdownIt
-from mdit_py_plugins.attrs import attrs_plugin
 
 from prlib.findings.pairs import OneTraining, right_before_and_after
 from prlib.statistics import Estimate
 
-Content = Union[str, "Span", tuple["Content", ...]]
-"""An author's Markdown, a span, or a sequence of both."""
+Content = Union[str, "Span", "Styled", tuple["Content", ...]]
+"""An author's Markdown, a span, styled content, or a sequence of these."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,14 @@ class Span:
         link = f"(record:{self.record})" if self.record else ""
         classes = "{" + " ".join(f".{name}" for name in self.classes) + "}" if self.classes else ""
         return f"[{text}]{link}{classes}" if link or classes else text
+
+
+@dataclass(frozen=True)
+class Styled:
+    """Content with the class that styles it."""
+
+    content: Content
+    name: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Number:
     def _seeds(self) -> Content:
         """The seeds, each linked to its training's record: small figures behind the number."""
         linked = tuple((", " if i else " ", Span(f"{t.seed}", record=t.record)) for i, t in enumerate(self.trainings))
-        return ("[ (seeds", linked, ")]{.seeds}")
+        return Styled((" (seeds", linked, ")"), "seeds")
 
 
 def between(estimate: Estimate, form: str) -> str:
@@ -132,6 +139,8 @@ def markdown(content: Content) -> str:
     """Content as MyST Markdown."""
     if isinstance(content, tuple):
         return "".join(map(markdown, content))
+    if isinstance(content, Styled):
+        return f"[{markdown(content.content)}]{{.{content.name}}}"
     return content.markdown() if isinstance(content, Span) else content
 
 
@@ -139,6 +148,8 @@ def plain(content: Content) -> str:
     """Content as text without markup."""
     if isinstance(content, tuple):
         return "".join(map(plain, content))
+    if isinstance(content, Styled):
+        return plain(content.content)
     return content.text if isinstance(content, Span) else _text(content)
 
 
@@ -149,4 +160,4 @@ def _text(text: str) -> str:
     return "".join(token.content for token in inline.children or [])
 
 
-_PARSER = MarkdownIt("zero").enable(["emphasis", "backticks", "link"]).use(attrs_plugin, spans=True)
+_PARSER = MarkdownIt("zero").enable(["emphasis", "backticks", "link"])

@@ -30,7 +30,7 @@ def coverage() -> Markdown:
     agree, at_scale = Counted.among(full.agrees)
     often = full[full.agrees.notna()]
     often = often[often.trainings.map(len) >= ENOUGH]
-    agree_often, by_spread = Counted.among(often.agrees)
+    agree_often, n_often = Counted.among(often.agrees)
     otherwise = judged_by_spread(full)
     refused, accepted = (int((otherwise & full.agrees.eq(so)).sum()) for so in (True, False))
     reduced = int((tenth.ours.notna() & full.ours.isna()).sum())
@@ -41,17 +41,18 @@ def coverage() -> Markdown:
         "is another experiment, so agreement is not judged."
     )
     tolerance = "within a {term}`tolerance` fixed beforehand"
+    n_others = at_scale - n_often
+    others = f", and {agree - agree_often} of the other {n_others} {tolerance}" if n_others else ""
     spread = (
-        f": {agree_often} of {by_spread} lie where one more of our trainings may fall (at {LEVEL:.0%}, so chance alone "
-        f"would make about {(1 - LEVEL) * by_spread:.0f} miss), and {agree - agree_often} of the other "
-        f"{at_scale - by_spread} {tolerance}. The tolerance alone would refuse {refused} of those that agree "
-        f"and accept {accepted} of those that do not"
+        f": {agree_often} of {n_often} lie where one more of our trainings may fall (at {LEVEL:.0%}, so chance alone "
+        f"would make about {(1 - LEVEL) * n_often:.0f} miss){others}. Judged by the tolerance alone, {refused} of "
+        f"those that agree would not, and {accepted} of those that do not would"
     )
     rest = f" {missing} {'has' if missing == 1 else 'have'} not been measured."
     return Markdown(
         f"The paper prints {len(full)} different accuracies. We measured **{at_scale} at the paper's own scale**, on "
         f"all images and for as many epochs, and **{agree} of these agree** with the paper's"
-        f"{spread if by_spread else f', {tolerance}'}.{on_a_tenth if reduced else ''}"
+        f"{spread if n_often else f', {tolerance}'}.{on_a_tenth if reduced else ''}"
         f"{rest if missing else ''}"
     )
 
