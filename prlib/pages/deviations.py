@@ -44,13 +44,15 @@ def choices(group: str, caption: str) -> Table:
 def explained(table: int) -> Table | Markdown:
     """A table's published numbers that do not agree, and whether the other reading of a choice explains them.
 
-    Clean accuracy counts in Table 2 alone, though Table 6 prints it again. A sentence if there are none.
+    Clean accuracy that a table of attacks prints again (case "normal") counts in Table 2 alone. A sentence if there are
+    none.
     """
     readings = pd.concat([ablations(measured(committed(profile))) for profile in COMMITTED])
     effect, rows = "changes ours by [95% interval]", []
-    cells = reasons(measured(committed("published")), readings, table=table)
-    cells = cells[cells.case != "normal"] if len(cells) else cells
-    apart = "" if table == 2 else " (clean accuracy, which is Table 2's, apart)"
+    theirs = paper.tables()
+    cases = set(theirs.case[theirs.table == table])
+    cells = reasons(measured(committed("published")), readings, table=table, case=sorted(cases - {"normal"}))
+    apart = " (clean accuracy, which is Table 2's, apart)" if "normal" in cases else ""
     for cell in cells.itertuples():
         row = {
             "cell": in_words(cell),
