@@ -264,7 +264,7 @@ def to_json(thing: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, str | int | float | None):  # most are, and a profile has a hundred thousand of them
+    if type(value) in _PLAIN:  # most are, and a profile has a hundred thousand of them
         return value
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
@@ -272,6 +272,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     return to_json(value) if dataclasses.is_dataclass(value) else value
 
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 # Not said in JSON, as before there was another value.
 _USUAL = {"embedded": False, "drawn": None, "split": "test", "draws": 1, "boxes": 0, "often": "", "autocast": "float32"}

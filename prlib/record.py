@@ -180,12 +180,13 @@ def parse_record(content: bytes, path: Path) -> Record:
 @lru_cache(1024)  # a chapter asks for the same records again and again
 def _parsed(content: bytes, path: Path) -> Record:
     try:
-        data = json.loads(content.decode(), object_pairs_hook=_object)
+        said = json.loads(content.decode(), object_pairs_hook=_object)
+        data = json.loads(content.decode(), object_hook=_fields)
         for what, known in (("schema", SCHEMA), ("results", RESULTS)):
             if (version := data[what]) > known:
                 raise ValueError(f"its {what} is {version}, and this version of the library reads up to {known}")
         record = _RECORD.validate_json(json.dumps(data), strict=True)
-        if json.loads(json.dumps(to_json(record)), object_hook=_fields) != data:
+        if to_json(record) != said:
             raise ValueError("it holds what no record does")
         _check(record, path.stem)
     except ValidationError as error:
@@ -204,7 +205,7 @@ def _damaged(path: Path, why: str) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data := dict(pairs)) != len(pairs):
         raise ValueError(f"it says one of {', '.join(data)} twice")
-    return _fields(data)
+    return data
 
 
 def _fields(data: dict[str, Any]) -> dict[str, Any]:
