@@ -225,23 +225,20 @@ def perceptrons(
     rng, bounds = np.random.default_rng(seed), np.array(ranges)
     line = np.zeros((2, k, len(bounds))) if init == "zeros" else rng.standard_normal((2, k, len(bounds)))
     last = rng.integers(low, high, (k, 1))
-    for first in range(0, last.max(), 100):
-        for step, (pixels, targets) in enumerate(zip(*_random_examples(100, k, 100, bounds, rng), strict=True), first):
-            odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
-            error = odds / sum(np.moveaxis(odds, 2, 0))[..., None] - targets  # faster than of NumPy's, over so few
-            line -= 0.1 * (np.add.reduce([error * pixels, error], axis=2) / 100) * (step < last)
+    for step in range(last.max()):
+        pixels, targets = _random_examples(k, 100, bounds, rng)
+        odds = np.exp(pixels * line[0][:, None] + line[1][:, None])
+        error = odds / odds.sum(2, keepdims=True) - targets
+        line -= 0.1 * np.stack([(error * pixels).mean(1), error.mean(1)]) * (step < last)
     line.flags.writeable = False  # the next to ask gets the same arrays
     return line[0], line[1]
 
 
-def _random_examples(
-    steps: int, k: int, n: int, bounds: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels steps×k×n×1 and their one-hot labels steps×k×n×colours, drawn among the colours whose range holds each."""
-    drawn = rng.random((steps, k * n * (1 + len(bounds))))
-    pixels = drawn[:, : k * n].reshape(steps, k, n, 1)
-    lottery = drawn[:, k * n :].reshape(steps, k, n, -1) * ((bounds[:, 0] <= pixels) & (pixels <= bounds[:, 1]))
-    return pixels, lottery == lottery.max(-1, keepdims=True)
+def _random_examples(k: int, n: int, bounds: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels k×n×1 and their one-hot labels k×n×colours, drawn among the colours whose range holds the pixel."""
+    pixels = rng.random((k, n, 1))
+    lottery = rng.random((k, n, len(bounds))) * ((bounds[:, 0] <= pixels) & (pixels <= bounds[:, 1]))
+    return pixels, lottery == lottery.max(2, keepdims=True)
 
 
 def _is_integer(value: object) -> bool:

@@ -1,6 +1,6 @@
 """A pytest plugin: chapters run in kernels that are forked from a process that has imported what chapters import.
 
-PyTorch, pandas and Matplotlib take longer to import than most chapters to run. Each kernel is a process of its own, as
+PyTorch, pandas and Matplotlib take longer to import than most chapters to run, and records to read. Each kernel is a process of its own, as
 any other, and ends with the tests at the latest.
 """
 
@@ -19,7 +19,9 @@ from jupyter_client.launcher import launch_kernel
 from jupyter_client.provisioning import local_provisioner
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["prlib.pages", "torch._dynamo", "ipykernel.kernelapp"])  # Adam imports the second
+CONTEXT.set_forkserver_preload(  # Adam imports the second; the last is found from the repository's root
+    ["prlib.pages", "torch._dynamo", "ipykernel.kernelapp", "tests.warm"]
+)
 
 
 class Kernel:
