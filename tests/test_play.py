@@ -28,8 +28,13 @@ def page(tab: Page) -> Page:
 
 
 def ready(page: Page) -> Page:
-    expect(page.locator("#play-app")).to_have_attribute("data-state", "ready", timeout=90_000)
+    appears(page, "#play-app[data-state=ready]")
     return page
+
+
+def appears(page: Page, selector: str) -> None:
+    """Wait until it is there, and no longer: what ``expect`` looks for, it looks for seldom after a while."""
+    page.wait_for_function("selector => document.querySelector(selector)", arg=selector, timeout=90_000)
 
 
 def first(page: Page, name: str) -> str:
@@ -43,7 +48,8 @@ def picture(page: Page, name: str) -> str:
 
 def says(page: Page) -> str:
     """The sentence, which waits up to a second so that a screen reader can follow."""
-    return ready(page).locator(".says:not([aria-busy=true])").inner_text()
+    appears(ready(page), ".says:not([aria-busy=true])")
+    return page.locator(".says").inner_text()
 
 
 def images_of(page: Page, dataset: str) -> Tensor:

@@ -72,7 +72,7 @@ class Strip:
         return "\n".join(parts)
 
 
-def strip(datasets: Iterable[str], n: int = 10) -> Strip:
+def strip(datasets: Iterable[str], n: int = 6) -> Strip:
     """The story of an image of each dataset, told by its published networks, undefended and redrawn in both phases.
 
     The image is the first of the embedded sample's first n test images that fares as most of them do, of those that
