@@ -1,7 +1,7 @@
 """A pytest plugin: chapters run in kernels that are forked from a process that has imported what chapters import.
 
-PyTorch, pandas and Matplotlib take longer to import than most chapters to run, and records to read. Each kernel is a process of its own, as
-any other, and ends with the tests at the latest.
+PyTorch, pandas and Matplotlib take longer to import than most chapters to run, and records to read. Each kernel is a
+process of its own, as any other, and ends with the tests at the latest.
 """
 
 import gc
