@@ -4,6 +4,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,7 @@ def _as_it_is(value: object) -> object:
     return literal(value) if isinstance(value, str) else value
 
 
+@cache
 def _flops_per_image(channels: int, size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         PaperCNN(channels, size)(torch.zeros(1, channels, size, size))
