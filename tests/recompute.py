@@ -114,6 +114,11 @@ def matches(row, where):
     return all(row[name] in (value if isinstance(value, list | tuple) else [value]) for name, value in where.items())
 
 
+def preference(row):
+    """Of several rows that of most images goes first; of as many those drawn at random, and then of most attacks."""
+    return -row["n_test"], -row["drawn"], -row["of"]
+
+
 def right(row, kept):
     """By seed, the images that a row tells of by place, and whether each is right; with ``kept`` before, too."""
     if not kept:
@@ -277,7 +282,7 @@ def judged(claim, found):
         groups[tuple(row[name] for name in COLUMNS if name not in fixed)].append(row)
     kept, comparisons = claim.get("quantity") == "kept", []
     for group in groups.values():
-        group.sort(key=lambda row: (-row["n_test"], -row["of"]))
+        group.sort(key=preference)
         options = [[row for row in group if matches(row, where)] for _, where in sides]
         best, chosen = np.zeros((0, 0)), None
         for some in itertools.product(*options):
@@ -319,7 +324,7 @@ def told(where, found):
         kept = bool(columns.get("kept"))
         chosen = [row for row in found if matches(row, {k: v for k, v in columns.items() if k != "kept"})]
         last = max((row["epochs"] for row in chosen), default=0)
-        chosen = sorted((row for row in chosen if row["epochs"] == last), key=lambda row: (-row["n_test"], -row["of"]))
+        chosen = sorted((row for row in chosen if row["epochs"] == last), key=preference)
         options[name] = [(row, kept) for row in chosen if right(row, kept)]
         if options[name]:
             groups[options[name][0][0]["dataset"].removesuffix("-gray")].append(name)
@@ -341,9 +346,8 @@ def told(where, found):
             continue
         common = max(around_all, key=len)
         for name in names:
-            holding = [one for one, images in zip(options[name], met[name], strict=True) if common <= images]
-            exact = [one for one, images in zip(options[name], met[name], strict=True) if common == images]
-            row, kept = (exact or holding)[0]
+            holding = [(o, images) for o, images in zip(options[name], met[name], strict=True) if common <= images]
+            row, kept = max(holding, key=lambda found: (found[0][0]["of"], found[1] == common))[0]
             shares = [sum(found[place] for place in common) / len(common) for found in right(row, kept).values()]
             numbers[name] = row, kept, common, float(np.mean(shares))
     return numbers

@@ -123,8 +123,13 @@ def ours_of(theirs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """One row for each combination of the columns: that of most images, and the strongest of most attacks."""
-    return cells.sort_values(["n_test", "of"], ascending=False, kind="stable").drop_duplicates(columns)
+    """One row for each combination of the columns: the first by ``preferred``."""
+    return preferred(cells).drop_duplicates(columns)
+
+
+def preferred(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows with those of most images first; of as many those drawn at random, and the strongest of most attacks."""
+    return cells.sort_values(["n_test", "drawn", "of"], ascending=False, kind="stable")
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def _comparisons(claim: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[Comp
     for cell in cells.itertuples(index=False):
         groups.setdefault(tuple(getattr(cell, name) for name in COLUMNS if name not in fixed), []).append(cell)
     for group in groups.values():
-        group.sort(key=lambda cell: (-cell.n_test, -cell.of))  # the strongest of most attacks is preferred
+        group.sort(key=lambda cell: (-cell.n_test, -cell.drawn, -cell.of))  # as ``preferred``
         sides = [(sign, [c for c in group if _is(c, where)]) for sign, where in _sides(claim)]
         differences, rows = widest(sides, kept=quantity == "kept")
         if not rows:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from prlib.chosen import Chosen
-from prlib.findings.cells import select
+from prlib.findings.cells import preferred, select
 from prlib.findings.claims import relate
 from prlib.findings.pairs import Term, accuracy_on, common, differences
 from prlib.statistics import ALPHA, Estimate, p_value
@@ -124,7 +124,7 @@ def selected(cells: pd.DataFrame, where: Mapping[str, Mapping[str, Any]]) -> dic
     for name, columns in where.items():
         kept = bool(columns.get("kept"))
         found = select(cells, {column: value for column, value in columns.items() if column != "kept"})
-        found = found[found.epochs == found.epochs.max()].sort_values(["n_test", "of"], ascending=False, kind="stable")
+        found = preferred(found[found.epochs == found.epochs.max()])
         candidates[name] = [Selected(row, kept) for row in found.itertuples()]
     return on_the_same_images(candidates)
 
@@ -133,8 +133,8 @@ def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str
     """Of each name's candidates, the first preferred, one, on what all names of a dataset have in common.
 
     That is their trainings, by seed, and of the sets of images that candidates were measured on the largest that each
-    name has a candidate for: the few that two sets happen to share say nothing. One that was measured on these images
-    and no others goes before one that is restricted to them.
+    name has a candidate for: the few that two sets happen to share say nothing. The strongest of most attacks goes
+    first, and then one that was measured on these images and no others before one that is restricted to them.
     """
     found: dict[str, Selected | None] = dict.fromkeys(candidates)
     groups: dict[str, list[str]] = {}
@@ -149,8 +149,9 @@ def on_the_same_images(candidates: Mapping[str, Sequence[Selected]]) -> dict[str
         places = _largest([[one.all_places for one in alike[name]] for name in names])
         for name in names if len(places) else ():
             holding = [one for one in alike[name] if np.isin(places, one.all_places).all()]
-            exact = [one for one in holding if len(one.all_places) == len(places)]
-            found[name] = replace((exact or holding)[0], places=places)
+            # The strongest of one attack is no match for that of four.
+            best = max(holding, key=lambda one: (one.row.of, len(one.all_places) == len(places)))
+            found[name] = replace(best, places=places)
     return found
 
 

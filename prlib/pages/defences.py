@@ -19,7 +19,7 @@ def rivals(records: Iterable[Record]) -> Table:
     """Defences side by side, each dataset's most robust first: ranks, accuracies, certificate, cost."""
     known, certified = "adaptive attacks [95% interval]", "certified"
     found = findings.compared(records)
-    images = ", ".join(f"{n:,}" for n in sorted(set(found.n_test))) if len(found) else "no"
+    images = " to ".join(f"{n:,}" for n in sorted({found.n_test.min(), found.n_test.max()})) if len(found) else "no"
     rows = [
         {
             "dataset": DATASETS[row.dataset].title,
@@ -38,12 +38,12 @@ def rivals(records: Iterable[Record]) -> Table:
     columns = dict.fromkeys(["clean", "the paper's attacks", KEPT, certified], accuracy(digits=3))
     columns |= {known: accuracy(digits=3, interval=True), "gradients an image": COUNT, "rank": formatted("")}
     caption = (
-        f"Defences before an attacker, on the same {images} images of each dataset, the most robust first. Accuracy on "
-        "clean images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, "
-        "else in case B), right before and after the worst of these, and under the strongest adaptive attack for each "
-        "image. *Certified* is what no attack at all within the paper's ε can take from a vote over noise. A rank is "
-        "given as far as differences on the same images decide it (5%, Holm's method for all pairs of a dataset). The "
-        "last column is what training cost, in gradients for each training image."
+        f"Defences before an attacker, on {images} images of each dataset, the most robust first. Accuracy on clean "
+        "images, under the worst of the paper's FGSM, BIM and MIM (in case A if it is redrawn at test time, else in "
+        "case B), right before and after the worst of these, and under the strongest adaptive attack for each image. "
+        "*Certified* is what no attack at all within the paper's ε can take from a vote over noise. A rank is given as "
+        "far as differences on the images in common decide it (5%, Holm's method for all pairs of a dataset). The last "
+        "column is what training cost, in gradients for each training image."
     )
     return Table(frame(rows), caption, "rivals", columns)
 
@@ -69,7 +69,7 @@ def randomness(records: Iterable[Record]) -> Table:
     columns |= {"gradients an image": COUNT, "images": COUNT, difference: SIGNED, "p (Holm)": P}
     caption = (
         "One network, trained with one PR model, tested with what stands in the second column, under two attacks that "
-        "compute about as many gradients for each. All attacks of a dataset meet the same images."
+        "compute about as many gradients for each. Differences are on the images in common."
     )
     return Table(frame(rows), caption, "randomness", columns)
 
