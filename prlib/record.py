@@ -180,7 +180,7 @@ def parse_record(content: bytes, path: Path) -> Record:
 @lru_cache(1024)  # a chapter asks for the same records again and again
 def _parsed(content: bytes, path: Path) -> Record:
     try:
-        said = json.loads(content.decode(), object_pairs_hook=_object)
+        said = json.loads(content.decode(), object_pairs_hook=_once)
         data = json.loads(content.decode(), object_hook=_fields)
         for what, known in (("schema", SCHEMA), ("results", RESULTS)):
             if (version := data[what]) > known:
@@ -202,7 +202,7 @@ def _damaged(path: Path, why: str) -> str:
     return f"{path} is not a record of this library ({' '.join(why.split())[:300]}); delete it or measure it again"
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data := dict(pairs)) != len(pairs):
         raise ValueError(f"it says one of {', '.join(data)} twice")
     return data

@@ -10,7 +10,7 @@ import pandas as pd
 from prlib.data import DATASETS
 from prlib.experiment import labelled
 from prlib.findings.cells import PHASES, best, measured, select
-from prlib.findings.pairs import OneTraining, accuracy_on, common, minus, on_places
+from prlib.findings.pairs import OneTraining, accuracy_on, common, minus, of_common_seeds, on_places
 from prlib.profiles.named import NAMED
 from prlib.record import Record, unpack
 from prlib.statistics import ALPHA, Estimate, p_value, wilson
@@ -146,16 +146,15 @@ def _compared(weaker: pd.DataFrame, stronger: pd.DataFrame, kept: bool = False) 
     met = set()
     pairs = product(weaker.itertuples(), stronger.itertuples())
     for weak, strong in sorted(pairs, key=lambda pair: (sum(row.n_test for row in pair), -sum(row.of for row in pair))):
-        seeds = {one.seed for one in weak.trainings} & {one.seed for one in strong.trainings}
-        both = [(row, tuple(one for one in row.trainings if one.seed in seeds)) for row in (weak, strong)]
-        places = common([one.after.images for _, trainings in both for one in trainings])
-        pair, images = minus(both[1][1], both[0][1], kept), places.tobytes()
+        less, more = of_common_seeds(weak.trainings, strong.trainings)
+        places = common([one.after.images for one in (*less, *more)])
+        pair, images = minus(more, less, kept), places.tobytes()
         if pair.size and len(places) == min(weak.n_test, strong.n_test) and images not in met:
             met.add(images)
             yield (
                 tuple(
                     Kept(row.attack, row.epsilon, accuracy_on(trainings, places, kept), trainings)
-                    for row, trainings in both
+                    for row, trainings in ((weak, less), (strong, more))
                 ),
                 _outcome(pair),
             )
